@@ -1,0 +1,54 @@
+# Every target does its own set-up; nothing depends on what an earlier run left behind.
+# BUILD may point elsewhere, so a read-only checkout works too: make test BUILD=/some/folder
+PYTHON ?= python3
+BUILD  ?= .
+SOURCE := $(abspath $(dir $(lastword $(MAKEFILE_LIST))))
+override BUILD := $(abspath $(BUILD))
+VENV   := $(BUILD)/.venv
+RUN    := $(VENV)/bin/python
+OUT    := $(BUILD)/build
+# A hash of what is to be installed and of the interpreter: another list, another stamp.
+STAMP  = $(VENV)/.ready-$(1)-$(shell cat $(SOURCE)/requirements/*.txt $(SOURCE)/pyproject.toml | cksum | cut -d' ' -f1)
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PYTHONPYCACHEPREFIX = $(OUT)/pycache
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+.PHONY: demo test check lint types docs clean
+.DEFAULT_GOAL := demo
+
+# Train a small model for a few steps on the packaged photos and segment one of them.
+demo: $(or $(wildcard $(call STAMP,dev)),$(call STAMP,runtime))
+	$(RUN) $(SOURCE)/examples/demo.py --out $(BUILD)/demo_output
+
+# Build the wheel, and run the whole test suite against that wheel from outside the source tree.
+test: $(call STAMP,dev)
+	rm -rf $(OUT)/wheel $(OUT)/installed && mkdir -p $(OUT)/wheel $(OUT)/installed
+	$(RUN) -m pip wheel -q --no-deps --no-build-isolation -w $(OUT)/wheel $(SOURCE)
+	$(RUN) -m pip install -q --no-deps --target $(OUT)/installed $(OUT)/wheel/*.whl
+	cd $(OUT) && PYTHONPATH=$(OUT)/installed DEEPLAB_FASHION_EXPECTED_AT=$(OUT)/installed \
+	  $(RUN) -m pytest -c $(SOURCE)/pyproject.toml --rootdir $(SOURCE) -o cache_dir=$(OUT)/pytest_cache \
+	  -n 2 --dist loadfile -q --durations 15 $(PYTEST_ARGS) $(SOURCE)/tests
+
+# What continuous integration checks beside the tests.
+check: lint types docs
+
+lint: $(call STAMP,dev)
+	cd $(SOURCE) && $(RUN) -m ruff check --cache-dir $(OUT)/ruff_cache . && $(RUN) -m ruff format --check --cache-dir $(OUT)/ruff_cache .
+
+types: $(call STAMP,dev)
+	cd $(SOURCE) && $(RUN) -m mypy --cache-dir $(OUT)/mypy_cache
+
+docs: $(call STAMP,dev)
+	$(RUN) -m sphinx -q -n -W --keep-going -b html -d $(OUT)/doctrees $(SOURCE)/docs $(OUT)/html
+	@echo "The site lies in $(OUT)/html/index.html"
+
+clean:
+	rm -rf $(OUT) $(VENV) $(BUILD)/demo_output
+
+$(VENV)/.ready-%:
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install -q -r $(SOURCE)/requirements/$(firstword $(subst -, ,$*)).txt
+	$(RUN) -m pip install -q --no-deps --no-build-isolation -e $(SOURCE)
+	touch $@
