@@ -11,6 +11,7 @@ __all__ = [
     "ExportError",
     "ImageError",
     "RleFormatError",
+    "RleTypeError",
     "TaxonomyError",
     "TrainingError",
 ]
@@ -22,6 +23,10 @@ class DeepLabFashionError(Exception):
 
 class RleFormatError(DeepLabFashionError, ValueError):
     """A run-length mask or polygon breaks its format; the message says which run and which rule."""
+
+
+class RleTypeError(RleFormatError, TypeError):
+    """What stands for a run-length mask, its size or its runs is of the wrong type."""
 
 
 class TaxonomyError(DeepLabFashionError, ValueError):
