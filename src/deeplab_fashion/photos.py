@@ -1,5 +1,6 @@
 """Photos of every common kind, read the same way everywhere: upright, RGB, eight bits."""
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,25 +12,41 @@ from deeplab_fashion.errors import ImageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["from_pil", "read", "resize", "size_of"]
+__all__ = ["MAX_PIXELS", "from_pil", "read", "resize", "size_of"]
+
+MAX_PIXELS = 2**27
+"""Pixels of the largest photo that is read: a small file can ask for all memory."""
+
+_LIMIT_LIFTED = threading.Lock()
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _TURNED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 
 
-def _open(path: Path) -> "Image":
+def _open(path: Path, max_pixels: int | None = None) -> "Image":
     from PIL import Image, UnidentifiedImageError
 
     try:
-        return Image.open(path)
+        # Pillow's own limit is global, and warns from 89 megapixels on.
+        with _LIMIT_LIFTED:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                image = Image.open(path)
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
     except FileNotFoundError:
         raise ImageError(f"photo {path} does not exist") from None
     except UnidentifiedImageError:
         raise ImageError(f"photo {path} is not an image of a known format") from None
-    except Image.DecompressionBombError as error:
-        raise ImageError(f"photo {path} is too large: {error}") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise ImageError(f"photo {path} cannot be read: {error}") from None
+    if max_pixels is not None and image.width * image.height > max_pixels:
+        image.close()
+        raise ImageError(
+            f"photo {path} has {image.width * image.height} pixels, more than max_pixels, "
+            f"{max_pixels}; raise max_pixels for a photo that you trust"
+        )
+    return image
 
 
 def size_of(path: str | Path) -> tuple[int, int]:
@@ -75,7 +92,8 @@ def from_pil(image: "Image") -> NDArray[np.uint8]:
     """
     from PIL import Image, ImageOps
 
-    image = ImageOps.exif_transpose(image)
+    if image.getexif().get(_ORIENTATION, 1) != 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise ImageError("a photo has whole numbers as pixels, but this one holds floats (mode F)")
     if image.mode.startswith("I"):  # 16 bits a pixel, whatever the container
@@ -84,20 +102,22 @@ def from_pil(image: "Image") -> NDArray[np.uint8]:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return np.array(image.convert("RGB"))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def read(path: str | Path) -> NDArray[np.uint8]:
+def read(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
     """Read a photo as upright RGB: colour, grey, CMYK, 16-bit or with transparency.
 
     Args:
         path: An image file of any format that Pillow knows.
+        max_pixels: Pixels of the largest photo that is read; looked up in its header, before
+            anything is decoded.
 
     Returns:
         Shape (height, width, 3); see `from_pil` for the conversions.
 
     Raises:
-        ImageError: If the file is missing, damaged or no image; the message names it.
+        ImageError: If the file is missing, damaged, too large or no image; the message names it.
 
     Example:
         >>> from deeplab_fashion import samples
@@ -105,7 +125,7 @@ def read(path: str | Path) -> NDArray[np.uint8]:
         dtype('uint8')
     """
     path = Path(path)
-    with _open(path) as image:
+    with _open(path, max_pixels) as image:
         try:
             return from_pil(image)
         except ImageError as error:
