@@ -58,9 +58,9 @@ def DeepLabV3Plus(  # noqa: N802 - reads as the class of network it builds
         name="aspp",
         **head,
     )(features[-1])
-    x = layers.DeepLabDecoder(
-        decoder_filters, skip_filters=skip_filters, name="decoder", **head
-    )([x, features[0]])
+    x = layers.DeepLabDecoder(decoder_filters, skip_filters=skip_filters, name="decoder", **head)(
+        [x, features[0]]
+    )
     x = keras.layers.Conv2D(num_classes, 1, name="head", dtype="float32")(x)
     x = layers.ResizeToMatch(name="logits", dtype="float32")([x, image])
     if activation is not None:

@@ -106,6 +106,8 @@ def dilate(
             elif spread > 1 and isinstance(operation, keras.layers.MaxPooling2D):
                 kind = layers.DilatedMaxPooling2D
                 config["dilation_rate"] = spread
+            if kind is keras.layers.DepthwiseConv2D:
+                kind = layers.DepthwiseConv2D
         elif isinstance(operation, keras.layers.ZeroPadding2D) and not is_exact_padding(operation):
             kind = keras.layers.Identity
             config = {"name": config["name"], "dtype": config["dtype"]}
