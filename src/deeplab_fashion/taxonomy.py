@@ -11,6 +11,7 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deeplab_fashion._files import replacing
 from deeplab_fashion.errors import TaxonomyError
 
 __all__ = [
@@ -230,7 +231,8 @@ class Taxonomy:
         """
         text = json.dumps({"name": self.name, "categories": _category_dicts(self)}, indent=1)
         if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
+            with replacing(path) as part:
+                part.write_text(text + "\n", encoding="utf-8")
         return text
 
     @classmethod
@@ -683,7 +685,8 @@ class LabelMap:
         }
         text = json.dumps(content, indent=1)
         if path is not None:
-            Path(path).write_text(text + "\n", encoding="utf-8")
+            with replacing(path) as part:
+                part.write_text(text + "\n", encoding="utf-8")
         return text
 
     @classmethod
