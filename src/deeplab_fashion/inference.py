@@ -1,0 +1,611 @@
+"""Any photo in, masks at its own size out."""
+
+import hashlib
+import json
+import logging
+import zipfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from deeplab_fashion import _canvas, photos
+from deeplab_fashion._files import replacing
+from deeplab_fashion._progress import progress
+from deeplab_fashion.errors import CheckpointError, ImageError
+from deeplab_fashion.regions import remove_specks
+from deeplab_fashion.scores import confusion_matrix
+from deeplab_fashion.segmentation import Segmentation
+
+if TYPE_CHECKING:
+    from deeplab_fashion.annotations import ImageAnnotation
+    from deeplab_fashion.taxonomy import LabelMap
+
+__all__ = [
+    "FailedPhoto",
+    "Options",
+    "PredictionStream",
+    "Segmentation",
+    "Segmenter",
+    "photos_in",
+]
+
+_LOG = logging.getLogger("deeplab_fashion")
+_SETTINGS = "deeplab_fashion.json"
+_SMALLEST_SIDE = 16
+_PADDING = 127  # the grey that training puts around a photo
+_SUFFIXES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".jp2", ".png", ".tif", ".tiff", ".webp"}
+
+
+class _OptionValues(TypedDict, total=False):
+    working_size: int | tuple[int, int]
+    keep_aspect: bool
+    tile: int | None
+    overlap: float
+    tta: bool | Sequence[float]
+    min_area: int
+    max_pixels: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a photo is shown to the network and what becomes of its answer.
+
+    Args:
+        working_size: Size at which the network sees a photo, or a tile of it: the largest side,
+            or (height, width).
+        keep_aspect: Whether the photo keeps its proportions within ``working_size``; else it is
+            stretched to it.
+        tile: Side of the square pieces, in pixels of the photo, that are each seen at
+            ``working_size``; None shows the whole photo at once. A tile as large as
+            ``working_size`` works at the photo's own resolution.
+        overlap: Share of a tile that its neighbour sees too, at least 0 and below 1; their
+            answers fade into each other there.
+        tta: Test-time augmentation: True averages over the photo and its mirror image; a
+            sequence such as (0.75, 1.0, 1.25) over both at each of these scales.
+        min_area: Pixels of the smallest connected piece that stays; smaller ones take the label
+            around them.
+        max_pixels: Largest photo that is accepted. Raise it for larger ones that you trust.
+
+    Raises:
+        ValueError: If a value lies outside its range.
+
+    Example:
+        >>> Options(working_size=256, tta=True).tile is None
+        True
+    """
+
+    working_size: int | tuple[int, int] = 512
+    keep_aspect: bool = True
+    tile: int | None = None
+    overlap: float = 0.25
+    tta: bool | Sequence[float] = False
+    min_area: int = 0
+    max_pixels: int = photos.MAX_PIXELS
+
+    def __post_init__(self) -> None:
+        if isinstance(self.working_size, Sequence):
+            object.__setattr__(self, "working_size", tuple(self.working_size))
+        if len(self.frame) != 2 or min(self.frame) < _SMALLEST_SIDE:
+            raise ValueError(
+                f"working_size must be a side or (height, width) of at least {_SMALLEST_SIDE}, "
+                f"got {self.working_size}"
+            )
+        if self.tile is not None and self.tile < _SMALLEST_SIDE:
+            raise ValueError(f"tile must be None or at least {_SMALLEST_SIDE}, got {self.tile}")
+        if not 0 <= self.overlap < 1:
+            raise ValueError(f"overlap must be at least 0 and below 1, got {self.overlap}")
+        if not isinstance(self.tta, bool):
+            object.__setattr__(self, "tta", tuple(float(scale) for scale in self.tta))
+        if not self.scales or not all(0.1 <= scale <= 10 for scale in self.scales):
+            raise ValueError(f"tta must be True, False or scales of 0.1 to 10, got {self.tta}")
+        for name in ("min_area", "max_pixels"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+
+    @property
+    def frame(self) -> tuple[int, int]:
+        """``working_size`` as (height, width)."""
+        size = self.working_size
+        return (size, size) if isinstance(size, int) else size
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """The scales that are averaged over."""
+        return (1.0,) if isinstance(self.tta, bool) else tuple(self.tta)
+
+
+@dataclass(frozen=True)
+class FailedPhoto:
+    """A photo that could not be segmented, and why."""
+
+    photo: str
+    reason: str
+
+
+class PredictionStream(Iterator[Segmentation]):
+    """What `Segmenter.predict_many` returns: one segmentation after another, as they are asked for.
+
+    Attributes:
+        failed: The photos that could not be segmented so far, each with its reason.
+        resumed: The photos that were left alone because their result was already there.
+        total: How many photos there are in all.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.failed: list[FailedPhoto] = []
+        self.resumed: list[str] = []
+        self.total = total
+        self._results: Iterator[Segmentation] = iter(())
+
+    def __next__(self) -> Segmentation:
+        return next(self._results)
+
+
+def photos_in(folder: str | Path) -> list[Path]:
+    """Return the photos in a folder and the folders below it, by name.
+
+    Args:
+        folder: A folder.
+
+    Returns:
+        Paths of files whose ending is that of a photo; hidden files are left out.
+
+    Raises:
+        ImageError: If there is no such folder.
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        raise ImageError(f"folder {root} does not exist")
+    return sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
+    )
+
+
+class Segmenter:
+    """A segmentation network made ready for any photo.
+
+    Args:
+        model: A Keras model, RGB in [0, 255] of shape (batch, height, width, 3) to class scores
+            (batch, height, width, classes): logits, or probabilities if its last activation is
+            softmax or sigmoid. Height and width may be fixed or free.
+        class_names: The name of each class, background first.
+        **options: See `Options`. A model of fixed size brings its own ``working_size``.
+
+    Raises:
+        ValueError: If the model's output does not fit the names, or an option is out of range.
+
+    Example:
+        >>> paint = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(2, 1)])
+        >>> paint.set_weights([np.array([[[[0, 1], [0, 0], [0, 0]]]]), np.array([100, 0])])
+        >>> segmenter = Segmenter(paint, ("background", "red"))
+        >>> photo = np.zeros((20, 30, 3), np.uint8)
+        >>> photo[:, 10:] = 255, 0, 0
+        >>> [(region.class_name, region.bbox) for region in segmenter(photo).regions]
+        [('red', (0, 10, 20, 30))]
+    """
+
+    def __init__(
+        self, model: keras.Model, class_names: Sequence[str], **options: Unpack[_OptionValues]
+    ) -> None:
+        names = tuple(str(name) for name in class_names)
+        shape_in, shape_out = model.input_shape, model.output_shape
+        if not isinstance(shape_in, tuple) or len(shape_in) != 4 or shape_in[3] != 3:
+            raise ValueError(f"model must take (batch, height, width, 3), but takes {shape_in}")
+        if not isinstance(shape_out, tuple) or len(shape_out) != 4 or shape_out[3] != len(names):
+            raise ValueError(
+                f"class_names must name each class of the model, whose output is {shape_out}, "
+                f"got {len(names)}: {names}"
+            )
+        if not 2 <= len(names) <= 256 or len(set(names)) < len(names):
+            raise ValueError(f"class_names must be 2 to 256 different names, got {names}")
+        self.model = model
+        self.class_names = names
+        self._fixed_size = None if None in shape_in[1:3] else (int(shape_in[1]), int(shape_in[2]))
+        if self._fixed_size is not None:
+            options.setdefault("working_size", self._fixed_size)
+        self.options = Options(**options)
+        if self._fixed_size is not None and any(
+            side > most for side, most in zip(self.options.frame, self._fixed_size, strict=True)
+        ):
+            raise ValueError(
+                f"working_size must fit the model's fixed size {self._fixed_size}, "
+                f"got {self.options.working_size}"
+            )
+        self._probabilities = tf.function(
+            _probabilities_of(model),
+            input_signature=[tf.TensorSpec((None, *shape_in[1:3], 3), tf.uint8)],
+        )
+
+    @classmethod
+    def from_pretrained(cls, name: str = "fashion-main", **options: Unpack[_OptionValues]) -> Self:
+        """Load a model that comes with the package; no network is used.
+
+        Args:
+            name: The model's name.
+            **options: Options that differ from the model's own; see `Options`.
+
+        Returns:
+            The segmenter.
+
+        Raises:
+            ValueError: If there is no such model.
+            CheckpointError: If its file is damaged.
+        """
+        from deeplab_fashion import pretrained
+
+        model, class_names, settings = pretrained.load(name)
+        return cls(model, class_names, **{**settings, **options})
+
+    @classmethod
+    def load(cls, path: str | Path, **options: Unpack[_OptionValues]) -> Self:
+        """Load a segmenter that `save` wrote.
+
+        Args:
+            path: The file.
+            **options: Options that differ from the saved ones; see `Options`.
+
+        Returns:
+            The segmenter.
+
+        Raises:
+            CheckpointError: If the file is missing, damaged, or holds no class names.
+        """
+        from deeplab_fashion import backbones, layers  # noqa: F401 - registers their classes
+
+        source = Path(path)
+        if not source.is_file():
+            raise CheckpointError(f"model {source} does not exist")
+        try:
+            with zipfile.ZipFile(source) as archive:
+                broken = archive.testzip()
+                if broken is not None:
+                    raise CheckpointError(f"model {source} is damaged in its part {broken}")
+                if _SETTINGS not in archive.namelist():
+                    raise CheckpointError(
+                        f"model {source} was not written by Segmenter.save: it names no classes. "
+                        "Use Segmenter(keras.models.load_model(path), class_names)"
+                    )
+                settings = json.loads(archive.read(_SETTINGS))
+            model = keras.models.load_model(source, compile=False)
+            return cls(model, settings["class_names"], **{**settings["options"], **options})
+        except CheckpointError:
+            raise
+        except (zipfile.BadZipFile, OSError, KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"model {source} cannot be loaded: {error}") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write the model, its class names and its options to one file, whole or not at all.
+
+        The file is also an ordinary Keras file, which `keras.models.load_model` opens.
+
+        Args:
+            path: The file; its name must end in ``.keras``.
+
+        Raises:
+            ValueError: If the name has another ending.
+        """
+        if Path(path).suffix != ".keras":
+            raise ValueError(f"path must end in .keras, got {path}")
+        settings = {"class_names": self.class_names, "options": asdict(self.options)}
+        with replacing(path) as part:
+            self.model.save(part)
+            with zipfile.ZipFile(part, "a") as archive:
+                archive.writestr(_SETTINGS, json.dumps(settings, indent=1))
+
+    def __call__(
+        self, image: Any, *, probabilities: bool = False, **options: Unpack[_OptionValues]
+    ) -> Segmentation:
+        """Segment one photo.
+
+        Args:
+            image: A path, a PIL image, or a uint8 array: grey (height, width), RGB
+                (height, width, 3) or RGBA (height, width, 4). Any size.
+            probabilities: Whether the probabilities of a photo in tiles are kept; those of a
+                photo seen whole always are.
+            **options: Options that differ from the segmenter's own; see `Options`.
+
+        Returns:
+            The masks, at the photo's own size.
+
+        Raises:
+            ImageError: If the photo is missing, unreadable, empty or larger than ``max_pixels``.
+            TypeError: If ``image`` is of another type.
+            ValueError: If an option is out of range.
+        """
+        chosen = replace(self.options, **options)
+        photo, name = _photo_of(image, chosen.max_pixels)
+        size = (photo.shape[0], photo.shape[1])
+        canvas, window = _canvas.plan(
+            size,
+            chosen.frame,
+            keep_aspect=chosen.keep_aspect,
+            tile=chosen.tile,
+            smallest=1 if self._fixed_size else _SMALLEST_SIDE,
+        )
+        down, across = size[0] / canvas[0], size[1] / canvas[1]
+
+        def look(top: int, left: int) -> NDArray[np.float32]:
+            bottom, right = top + window[0], left + window[1]
+            box = (top * down, left * across, bottom * down, right * across)
+            return self._answer(photo, box, window, chosen)
+
+        labels, confidence, kept = _canvas.label(
+            _canvas.bands(canvas, window, len(self.class_names), chosen.overlap, look),
+            canvas,
+            size,
+            keep=probabilities or window == canvas,
+        )
+        if chosen.min_area > 1:
+            labels = remove_specks(labels, chosen.min_area)
+        return Segmentation(labels, self.class_names, confidence, photo, name, _canvas=kept)
+
+    def predict_many(
+        self,
+        images: Any,
+        *,
+        out: str | Path | None = None,
+        on_error: Literal["skip", "raise"] = "skip",
+        resume: bool = True,
+        show_progress: bool = False,
+        **options: Unpack[_OptionValues],
+    ) -> PredictionStream:
+        """Segment many photos, one after the other, never holding more than one.
+
+        Args:
+            images: A folder, or photos as `__call__` takes them.
+            out: Folder to which each photo's files are written; see `Segmentation.save`.
+            on_error: "skip" goes on after a photo that cannot be segmented, logs it as a warning
+                and lists it in the stream's ``failed``; "raise" stops.
+            resume: Whether files whose result already lies in ``out``, made from the same file by
+                the same model and options, are left alone.
+            show_progress: Whether a progress bar is drawn on standard error.
+            **options: Options that differ from the segmenter's own; see `Options`.
+
+        Returns:
+            The segmentations, worked out as they are asked for.
+
+        Raises:
+            ImageError: If the folder does not exist.
+            ValueError: If an option is out of range.
+
+        Example:
+            >>> paint = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(2, 1)])
+            >>> stream = Segmenter(paint, ("background", "coat")).predict_many(["missing.jpg"])
+            >>> [result.labels.shape for result in stream], stream.failed[0].reason
+            ([], 'photo missing.jpg does not exist')
+        """
+        if on_error not in ("skip", "raise"):
+            raise ValueError(f"on_error must be 'skip' or 'raise', got {on_error!r}")
+        chosen = replace(self.options, **options)
+        single = isinstance(images, str | Path)
+        todo = photos_in(images) if single else list(images)
+        names = _file_names(todo)
+        stream = PredictionStream(len(todo))
+
+        def results() -> Iterator[Segmentation]:
+            for image, name in progress(
+                zip(todo, names, strict=True), "segmenting", total=len(todo), show=show_progress
+            ):
+                info = {} if out is None else self._made_from(image, chosen)
+                if info and resume and _info_of(Path(out or ".") / f"{name}_regions.json") == info:
+                    stream.resumed.append(str(image))
+                    continue
+                try:
+                    result = self(image, **options)
+                except (ImageError, TypeError, ValueError, MemoryError) as error:
+                    if on_error == "raise":
+                        raise
+                    label = str(image) if isinstance(image, str | Path) else name
+                    stream.failed.append(FailedPhoto(label, str(error)))
+                    _LOG.warning("left out: %s", error)
+                    continue
+                result = replace(result, name=name, info=info)
+                if out is not None:
+                    result.save(out)
+                yield result
+
+        stream._results = results()
+        return stream
+
+    def confusion(
+        self,
+        records: "Sequence[ImageAnnotation]",
+        label_map: "LabelMap",
+        *,
+        show_progress: bool = False,
+        **options: Unpack[_OptionValues],
+    ) -> NDArray[np.int64]:
+        """Count right and wrong pixels of annotated photos at their own size.
+
+        Args:
+            records: Annotated photos.
+            label_map: From their categories to this segmenter's classes.
+            show_progress: Whether a progress bar is drawn on standard error.
+            **options: Options that differ from the segmenter's own; see `Options`.
+
+        Returns:
+            Confusion matrix over all photos, shape (classes, classes), rows are truth; see
+            `scores`.
+
+        Raises:
+            ImageError: If a photo cannot be read or has another size than its annotation.
+            ValueError: If the label map has other classes.
+        """
+        if tuple(label_map.target_names) != self.class_names:
+            raise ValueError(
+                f"label_map must lead to the classes {self.class_names}, "
+                f"but leads to {tuple(label_map.target_names)}"
+            )
+        total = np.zeros((len(self.class_names),) * 2, np.int64)
+        for record in progress(records, "evaluating", total=len(records), show=show_progress):
+            labels = self(record.path, **options).labels
+            if labels.shape != tuple(record.size):
+                raise ImageError(
+                    f"image {record.image_id}: photo {record.path} has size {labels.shape}, "
+                    f"but its annotation is for {tuple(record.size)}"
+                )
+            total += confusion_matrix(record.to_labels(label_map), labels, len(self.class_names))
+        return total
+
+    def _made_from(self, image: Any, options: Options) -> dict[str, Any]:
+        """Name the file, model and options behind a result; empty where the photo is no file."""
+        if not isinstance(image, str | Path) or not Path(image).is_file():
+            return {}
+        facts = Path(image).stat()
+        made_from = {
+            "photo": Path(image).name,
+            "bytes": facts.st_size,
+            "modified": facts.st_mtime_ns,
+            "model": self._fingerprint,
+            "options": asdict(options),
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(made_from))
+        return plain
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256(repr((self.model.to_json(), self.class_names)).encode())
+        for weights in self.model.get_weights():
+            digest.update(np.asarray(weights).tobytes())
+        return digest.hexdigest()
+
+    def _answer(
+        self,
+        photo: NDArray[np.uint8],
+        box: tuple[float, float, float, float],
+        window: tuple[int, int],
+        options: Options,
+    ) -> NDArray[np.float32]:
+        """Return the probabilities of a part of the photo, shape (classes, *window)."""
+        answers = []
+        for scale in options.scales:
+            inner = window
+            if scale != 1:
+                height, width = (max(_SMALLEST_SIDE, round(side * scale)) for side in window)
+                inner = height, width
+            seen = _canvas.resized(photo, box, inner)
+            batch = seen[None] if options.tta is False else np.stack([seen, seen[:, ::-1]])
+            planes = self._forward(batch)
+            mean = planes[0] if len(planes) == 1 else (planes[0] + planes[1][..., ::-1]) / 2
+            if inner != window:
+                rows, columns = (_canvas.taps(n, m) for n, m in zip(inner, window, strict=True))
+                mean = np.stack([_canvas.interpolated(plane, rows, columns) for plane in mean])
+            answers.append(mean)
+        mean_of_scales: NDArray[np.float32] = np.mean(answers, axis=0, dtype=np.float32)
+        return mean_of_scales
+
+    def _forward(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return probabilities (batch, classes, height, width); frame a photo for a fixed size."""
+        height, width = batch.shape[1:3]
+        if self._fixed_size is None:
+            return np.asarray(self._probabilities(batch), np.float32)
+        room = (self._fixed_size[0] - height, self._fixed_size[1] - width)
+        if min(room) < 0:
+            raise ValueError(
+                f"tta scales must fit the model's fixed size {self._fixed_size}, "
+                f"got {(height, width)}"
+            )
+        top, left = room[0] // 2, room[1] // 2
+        framed = np.full((len(batch), *self._fixed_size, 3), _PADDING, np.uint8)
+        framed[:, top : top + height, left : left + width] = batch
+        answer = np.asarray(self._probabilities(framed), np.float32)
+        return answer[:, :, top : top + height, left : left + width]
+
+
+def _probabilities_of(model: keras.Model) -> Any:
+    """Return a function from uint8 photos to float32 probabilities (batch, classes, h, w)."""
+    last = model
+    while isinstance(last, keras.Model):
+        last = last.layers[-1]
+    activation = getattr(last, "activation", None)
+    softmax = activation is keras.activations.softmax or isinstance(last, keras.layers.Softmax)
+    sigmoid = activation is keras.activations.sigmoid
+
+    def probabilities(photo: tf.Tensor) -> tf.Tensor:
+        scores = tf.cast(model(tf.cast(photo, tf.float32), training=False), tf.float32)
+        if sigmoid:
+            scores = tf.math.divide_no_nan(scores, tf.reduce_sum(scores, axis=-1, keepdims=True))
+        elif not softmax:
+            scores = tf.nn.softmax(scores)
+        return tf.transpose(scores, (0, 3, 1, 2))
+
+    return probabilities
+
+
+def _info_of(regions: Path) -> Any:
+    """Return the ``info`` of a written regions file, or None where there is no whole one."""
+    try:
+        return json.loads(regions.read_text(encoding="utf-8")).get("info")
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _photo_of(image: Any, max_pixels: int) -> tuple[NDArray[np.uint8], str]:
+    """Return any photo as RGB (height, width, 3), and its name."""
+    if isinstance(image, str | Path):
+        return photos.read(image, max_pixels=max_pixels), Path(image).stem
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8:
+            raise TypeError(f"a photo as an array must be uint8, 0 to 255, got {image.dtype}")
+        if image.ndim == 4:
+            raise ValueError(
+                f"a photo must be (height, width, 3), got {image.shape}; "
+                "use predict_many for several"
+            )
+        if image.ndim not in (2, 3) or (image.ndim == 3 and image.shape[2] not in (1, 3, 4)):
+            raise ValueError(
+                "a photo must be (height, width), (height, width, 3) or (height, width, 4), "
+                f"got {image.shape}"
+            )
+        _check_pixels(image.shape[0] * image.shape[1], max_pixels)
+        if image.ndim == 3 and image.shape[2] == 3:
+            return image, "photo"
+        from PIL import Image
+
+        grey = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
+        return photos.from_pil(Image.fromarray(grey)), "photo"
+    if hasattr(image, "mode") and hasattr(image, "getexif"):
+        _check_pixels(image.width * image.height, max_pixels)
+        return photos.from_pil(image), Path(getattr(image, "filename", "") or "photo").stem
+    raise TypeError(
+        f"a photo must be a path, a PIL image or a uint8 array, got {type(image).__name__}"
+    )
+
+
+def _check_pixels(count: int, max_pixels: int) -> None:
+    if count == 0:
+        raise ImageError("a photo must have at least one pixel")
+    if count > max_pixels:
+        raise ImageError(
+            f"the photo has {count} pixels, more than max_pixels, {max_pixels}; "
+            "raise max_pixels for a photo that you trust"
+        )
+
+
+def _file_names(images: Sequence[Any]) -> list[str]:
+    """Return what each photo's files are called: its stem, or as much more as tells them apart."""
+    names = [""] * len(images)
+    for attempt in range(4):
+        taken = Counter(name.casefold() for name in names)
+        for index, image in enumerate(images):
+            if names[index] and taken[names[index].casefold()] == 1:
+                continue
+            path = Path(image) if isinstance(image, str | Path) else Path(f"photo_{index:05d}")
+            parts = [part for part in path.parts if part not in (path.anchor, "..")]
+            names[index] = (
+                path.stem,
+                path.name,
+                "_".join(parts),
+                f"{'_'.join(parts)}_{index:05d}",
+            )[attempt]
+    return names
