@@ -81,16 +81,17 @@ def confusion_matrix(
                [0, 1]])
     """
     truth, predicted, known = _checked(y_true, y_pred, num_classes, ignore_index)
-    rows = num_classes + (known is not None)
-    dtype = np.min_scalar_type(rows * num_classes - 1)
-    keys, columns = truth.astype(dtype), predicted.astype(dtype, copy=known is not None)
-    if known is not None:  # a row of their own, dropped below, is faster than leaving pixels out
-        np.copyto(keys, num_classes, where=~known)
-        np.copyto(columns, 0, where=~known)
+    size = num_classes**2
+    dtype = np.min_scalar_type(size - 1)
+    keys = truth.astype(dtype)
     keys *= dtype.type(num_classes)
-    keys += columns
-    counts = _histogram(keys.ravel(), rows * num_classes).reshape(rows, num_classes)
-    return counts[:num_classes]
+    keys += predicted.astype(dtype, copy=False)
+    if known is None:
+        return _histogram(keys.ravel(), size).reshape(num_classes, num_classes)
+    keys *= known.view(np.uint8)  # ignored pixels are counted as (0, 0) and taken out again
+    counts = _histogram(keys.ravel(), size)
+    counts[0] -= known.size - np.count_nonzero(known)
+    return counts.reshape(num_classes, num_classes)
 
 
 def confusion_matrices(
@@ -596,20 +597,27 @@ def _checked(
             "y_true and y_pred must have the same shape, "
             f"received {truth.shape} and {predicted.shape}"
         )
-    for name, labels in (("y_true", truth), ("y_pred", predicted)):
-        if labels.dtype.kind not in "bui":
-            raise TypeError(f"{name} must hold integer labels, received dtype {labels.dtype}")
+    truth, predicted = _narrow("y_true", truth), _narrow("y_pred", predicted)
     known = None
     if ignore_index is not None:
         known = truth != operator.index(ignore_index)
         if known.all():
             known = None
-    allowed = None if known is None else ~known
-    _check_range("y_true", truth, num_classes, ignore_index, allowed)
-    if allowed is not None:
-        allowed &= predicted == ignore_index
-    _check_range("y_pred", predicted, num_classes, ignore_index, allowed)
+    _check_range("y_true", truth, num_classes, ignore_index, known)
+    _check_range("y_pred", predicted, num_classes, ignore_index, known)
     return truth, predicted, known
+
+
+def _narrow(name: str, labels: NDArray[Any]) -> NDArray[Any]:
+    """Return the same labels in the smallest dtype: all that follows is bound by memory."""
+    if labels.dtype.kind not in "bui":
+        raise TypeError(f"{name} must hold integer labels, received dtype {labels.dtype}")
+    # Seen as unsigned, a negative label is beyond the signed range: one pass finds both extremes.
+    unsigned = labels.view(labels.dtype.str.replace("i", "u").replace("b", "u"))
+    top = unsigned.max(initial=0)
+    if labels.dtype.kind == "i" and top > np.iinfo(labels.dtype).max:
+        return labels
+    return unsigned.astype(np.min_scalar_type(top), copy=False)
 
 
 def _check_range(
@@ -617,22 +625,20 @@ def _check_range(
     labels: NDArray[Any],
     num_classes: int,
     ignore_index: int | None,
-    allowed: NDArray[np.bool_] | None,
+    known: NDArray[np.bool_] | None,
 ) -> None:
-    # Seen as unsigned, a negative label is a large one, and one pass finds both.
-    unsigned = labels.view(labels.dtype.str.replace("i", "u").replace("b", "u"))
-    if not labels.size or unsigned.max() < num_classes:
+    if labels.dtype.kind == "u" and labels.max(initial=0) < num_classes:
         return
-    outside = unsigned >= num_classes
-    if allowed is not None:
-        outside &= ~allowed
+    outside = (labels >= num_classes) | (labels < 0)
+    if known is not None:
+        outside &= known if name == "y_true" else known | (labels != ignore_index)
     if outside.any():
         rule = "" if ignore_index is None else f" or ignore_index={ignore_index}"
         where = tuple(int(axis[0]) for axis in np.nonzero(outside))
         also = " where y_true is known" if ignore_index == labels[where] else ""
         raise ValueError(
             f"{name} must hold labels 0..{num_classes - 1}{rule}, received {labels[where]}{also} "
-            f"at index {where} and {np.count_nonzero(outside)} such pixels in all"
+            f"at index {where}; {np.count_nonzero(outside)} such pixels in all"
         )
 
 
