@@ -30,9 +30,12 @@ MAX_MASK_PIXELS = 2**30
 """Pixels of the largest array that is built for a size that came with the data."""
 
 _MAX_INT64 = 2**63 - 1
+_MAX_EXACT_FLOAT = 2**53
+_BITS = 52
 _MAX_COORDINATE = 2.0**52
-_MAX_CROSSINGS = 2**27
-_Runs = NDArray[np.int64]
+_MAX_SPREAD = 2**27
+_Pixels = NDArray[np.int64]
+_NONE: _Pixels = np.empty(0, np.int64)
 
 
 class RunLengthMask:
@@ -61,10 +64,9 @@ class RunLengthMask:
         (3, (1, 0, 3, 2))
     """
 
-    __slots__ = ("_lengths", "_size", "_starts")
+    __slots__ = ("_edges", "_size")
     _size: tuple[int, int]
-    _starts: _Runs
-    _lengths: _Runs
+    _edges: _Pixels  # start, stop, start, stop, ...: where inside begins and ends, increasing
 
     def __init__(self, size: Sequence[int], starts: ArrayLike, lengths: ArrayLike) -> None:
         checked = _check_size(size)
@@ -73,8 +75,7 @@ class RunLengthMask:
             raise RleFormatError(
                 f"starts and lengths must be equally many; got {len(first)} and {len(extent)}"
             )
-        first, last = _maximal(*_check_runs(first, extent, checked, origin=0))
-        _set(self, checked, np.array(first), last - first)
+        _set(self, checked, _runs_to_edges(first, extent, checked, origin=0))
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"RunLengthMask is immutable; cannot set {name!r}")
@@ -88,28 +89,30 @@ class RunLengthMask:
         return self._size
 
     @property
-    def starts(self) -> _Runs:
+    def starts(self) -> _Pixels:
         """First pixel of each run, counted from 0 down the columns; read-only, shape (runs,)."""
-        return self._starts
+        return self._edges[0::2]
 
     @property
-    def lengths(self) -> _Runs:
+    def lengths(self) -> _Pixels:
         """Pixels in each run; read-only, shape (runs,)."""
-        return self._lengths
+        lengths = self._edges[1::2] - self._edges[0::2]
+        lengths.flags.writeable = False
+        return lengths
 
     @property
     def area(self) -> int:
         """Number of pixels inside."""
-        return int(self._lengths.sum())
+        return int(self._edges[1::2].sum() - self._edges[0::2].sum())
 
     @property
     def bbox(self) -> tuple[int, int, int, int]:
         """The tight box (top, left, bottom, right), half open; (0, 0, 0, 0) for no pixel."""
-        if not len(self._starts):
+        if not len(self._edges):
             return 0, 0, 0, 0
         height = self._size[0]
-        first_column, top = np.divmod(self._starts, height)
-        last_column, bottom = np.divmod(self._starts + self._lengths - 1, height)
+        first_column, top = np.divmod(self._edges[0::2], height)
+        last_column, bottom = np.divmod(self._edges[1::2] - 1, height)
         left, right = int(first_column[0]), int(last_column[-1]) + 1
         if (first_column != last_column).any():
             return 0, left, height, right
@@ -135,10 +138,10 @@ class RunLengthMask:
             raise RleTypeError(f"mask must be of bool or integers; got dtype {array.dtype}")
         if array.ndim != 2:
             raise RleFormatError(f"mask must have shape (height, width); got {array.shape}")
-        changes = _changes(array)
-        if len(changes) % 2:
-            changes = np.append(changes, array.size)
-        return cls._of((array.shape[0], array.shape[1]), changes[0::2], changes[1::2])
+        edges = _changes(array)
+        if len(edges) % 2:
+            edges = np.append(edges, array.size)
+        return cls._of((array.shape[0], array.shape[1]), edges)
 
     def to_mask(self, *, max_pixels: int = MAX_MASK_PIXELS) -> NDArray[np.bool_]:
         """Return the mask as an array of shape (height, width), in Fortran order.
@@ -156,8 +159,9 @@ class RunLengthMask:
                 f"size {self._size} has {height * width} pixels, more than max_pixels={max_pixels}"
             )
         counts = _counts(self)
-        flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
-        return flat.reshape((height, width), order="F")
+        inside = np.zeros(len(counts), np.bool_)
+        inside[1::2] = True
+        return np.repeat(inside, counts).reshape((height, width), order="F")
 
     @classmethod
     def from_kaggle(cls, text: str, size: Sequence[int]) -> Self:
@@ -177,13 +181,14 @@ class RunLengthMask:
         """
         checked = _check_size(size)
         values = _parse_kaggle(text)
-        starts, stops = _check_runs(values[0::2], values[1::2], checked, origin=1)
-        return cls._of(checked, *_maximal(starts, stops))
+        return cls._of(checked, _runs_to_edges(values[0::2], values[1::2], checked, origin=1))
 
     def to_kaggle(self) -> str:
         """Return ``EncodedPixels``, the inverse of :meth:`from_kaggle`."""
-        values = np.column_stack((self._starts + 1, self._lengths))
-        return " ".join(map(str, values.ravel().tolist()))
+        values = np.empty_like(self._edges)
+        values[0::2] = self._edges[0::2] + 1
+        values[1::2] = self._edges[1::2] - self._edges[0::2]
+        return ("%d " * len(values) % tuple(values.tolist()))[:-1]
 
     @classmethod
     def from_coco(cls, obj: Mapping[str, Any]) -> Self:
@@ -207,16 +212,11 @@ class RunLengthMask:
                 raise RleFormatError(f"obj must have the key {key!r}; got {sorted(map(str, obj))}")
         size = _check_size(obj["size"])
         counts = obj["counts"]
-        pixels = size[0] * size[1]
         if isinstance(counts, str | bytes):
-            counts = _parse_compressed(counts, pixels)
+            counts = _decompress(counts)
         else:
             counts = _integers(counts, "counts")
-        _check_counts(counts, size)
-        edges = np.cumsum(counts)
-        if len(edges) % 2:
-            edges = edges[:-1]
-        return cls._of(size, *_maximal(edges[0::2], edges[1::2]))
+        return cls._of(size, _counts_to_edges(counts, size))
 
     def to_coco(self, compressed: bool = True) -> dict[str, Any]:
         """Return COCO's run-length object in plain JSON types.
@@ -238,37 +238,22 @@ class RunLengthMask:
         checked = _check_size(size)
         if isinstance(polygons, str | bytes | Mapping) or not isinstance(polygons, Iterable):
             raise RleTypeError(f"polygons must be a list of lists; got {_show(polygons)}")
-        parts = [_polygon_runs(part, number, checked) for number, part in enumerate(polygons)]
-        return cls._of(
-            checked,
-            *_union(
-                np.concatenate([starts for starts, _ in parts] or [_NONE]),
-                np.concatenate([stops for _, stops in parts] or [_NONE]),
-            ),
-        )
+        parts = [_polygon_edges(part, number, checked) for number, part in enumerate(polygons)]
+        return cls._of(checked, _union(np.concatenate([_NONE, *parts])))
 
     def union(self, *others: "RunLengthMask") -> Self:
         """Return what lies in any of the regions; faster than a chain of ``|``."""
-        regions = self._with(others)
-        return self._of(
-            self._size,
-            *_union(
-                np.concatenate([region._starts for region in regions]),
-                np.concatenate([_stops(region) for region in regions]),
-            ),
-        )
+        return self._of(self._size, _union(self._edges_with(others)))
 
     def intersection(self, *others: "RunLengthMask") -> Self:
         """Return what lies in all of the regions; faster than a chain of ``&``."""
-        regions = self._with(others)
-        return self._of(
-            self._size,
-            *_covered(
-                np.concatenate([region._starts for region in regions]),
-                np.concatenate([_stops(region) for region in regions]),
-                len(regions),
-            ),
-        )
+        edges = self._edges_with(others)
+        starts, stops = np.sort(edges[0::2]), np.sort(edges[1::2])
+        # All n regions are open at starts[i] exactly when stops[i + 1 - n] comes after it, and then
+        # that stop ends the run.
+        starts = starts[len(others) :]
+        stops = stops[: len(starts)]
+        return self._of(self._size, _non_empty(np.stack((starts, stops), axis=1).ravel()))
 
     def __or__(self, other: object) -> Self:
         return self.union(other) if isinstance(other, RunLengthMask) else NotImplemented
@@ -282,23 +267,24 @@ class RunLengthMask:
     def __xor__(self, other: object) -> Self:
         if not isinstance(other, RunLengthMask):
             return NotImplemented
-        edges = np.concatenate([a for r in self._with((other,)) for a in (r._starts, _stops(r))])
-        edges.sort()
-        same = edges[1:] == edges[:-1]
-        once = np.ones(len(edges), np.bool_)
-        once[1:] &= ~same
-        once[:-1] &= ~same
-        edges = edges[once]
-        return self._of(self._size, edges[0::2], edges[1::2])
+        edges = np.sort(self._edges_with((other,)))
+        # An edge that both regions have is none of the result.
+        alone = np.ones(len(edges), np.bool_)
+        alone[1:] = edges[1:] != edges[:-1]
+        alone[:-1] &= alone[1:]
+        return self._of(self._size, edges[alone])
 
     def __invert__(self) -> Self:
-        starts = np.concatenate(([0], _stops(self)))
-        stops = np.concatenate((self._starts, [self._size[0] * self._size[1]]))
-        return self._of(self._size, *_non_empty(starts, stops))
+        edges = np.concatenate(([0], self._edges, [self._size[0] * self._size[1]]))
+        first = 2 if edges[0] == edges[1] else 0
+        last = len(edges) - (2 if edges[-1] == edges[-2] else 0)
+        return self._of(self._size, edges[first:last])
 
     def iou(self, other: "RunLengthMask") -> float:
         """Return the area of the intersection over that of the union; NaN if both are empty."""
-        shared = self.intersection(other).area
+        edges = self._edges_with((other,))
+        starts, stops = np.sort(edges[0::2]), np.sort(edges[1::2])
+        shared = int(np.maximum(stops[:-1] - starts[1:], 0).sum())
         total = self.area + other.area - shared
         return shared / total if total else float("nan")
 
@@ -317,18 +303,18 @@ class RunLengthMask:
         new = _check_size(size)
         _check_sampling(self._size, new)
         height, width = new
-        if not len(self._starts) or not height * width:
-            return self._of(new, _NONE, _NONE)
+        if not len(self._edges) or not height * width:
+            return self._of(new, _NONE)
         # Each run is at most three boxes: its first column, full columns, its last column.
-        left, top = np.divmod(self._starts, self._size[0])
-        right, bottom = np.divmod(_stops(self), self._size[0])
+        left, top = np.divmod(self._edges[0::2], self._size[0])
+        right, bottom = np.divmod(self._edges[1::2], self._size[0])
         within = left == right
-        full = np.full_like(top, self._size[0])
+        zero, full = np.zeros_like(top), np.full_like(top, self._size[0])
         boxes = np.concatenate(
             (
                 np.stack((left, left + 1, top, np.where(within, bottom, full))),
-                np.stack((left + 1, right, np.zeros_like(top), full))[:, ~within],
-                np.stack((right, right + 1, np.zeros_like(top), bottom))[:, ~within],
+                np.stack((left + 1, right, zero, full))[:, ~within],
+                np.stack((right, right + 1, zero, bottom))[:, ~within],
             ),
             axis=1,
         )
@@ -336,41 +322,37 @@ class RunLengthMask:
         rows = _samples_before(boxes[2:], self._size[0], height)
         keep = (columns[0] < columns[1]) & (rows[0] < rows[1])
         columns, rows = columns[:, keep], rows[:, keep]
+        # A box of full columns is one run, any other is one run a column.
         whole = rows[1] - rows[0] == height
         extent = np.where(whole, 1, columns[1] - columns[0])
-        box = np.repeat(np.arange(len(extent)), extent)
-        column = np.arange(len(box)) - np.repeat(np.cumsum(extent) - extent, extent)
-        column += columns[0][box]
-        starts = column * height + rows[0][box]
-        stops = np.where(whole[box], columns[1][box] * height, column * height + rows[1][box])
-        return self._of(new, *_union(starts, stops))
+        box, column = _spread(columns[0], extent)
+        edges = np.empty((len(box), 2), np.int64)
+        edges[:, 0] = column * height + rows[0][box]
+        edges[:, 1] = np.where(whole[box], columns[1][box] * height, column * height + rows[1][box])
+        return self._of(new, _union(edges.ravel()))
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RunLengthMask):
             return NotImplemented
-        return (
-            self._size == other._size
-            and np.array_equal(self._starts, other._starts)
-            and np.array_equal(self._lengths, other._lengths)
-        )
+        return self._size == other._size and np.array_equal(self._edges, other._edges)
 
     def __hash__(self) -> int:
-        return hash((self._size, self._starts.tobytes(), self._lengths.tobytes()))
+        return hash((self._size, self._edges.tobytes()))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self._size, self._starts, self._lengths)
+        return type(self), (self._size, self.starts, self.lengths)
 
     def __repr__(self) -> str:
-        return f"<RunLengthMask size={self._size} runs={len(self._starts)} area={self.area}>"
+        return f"<RunLengthMask size={self._size} runs={len(self.starts)} area={self.area}>"
 
     @classmethod
-    def _of(cls, size: tuple[int, int], starts: _Runs, stops: _Runs) -> Self:
-        """Return a mask of runs that are known to be sorted, disjoint, non-empty and maximal."""
+    def _of(cls, size: tuple[int, int], edges: _Pixels) -> Self:
+        """Return a mask of edges that are known to be strictly increasing and in the image."""
         mask = object.__new__(cls)
-        _set(mask, size, np.array(starts), stops - starts)
+        _set(mask, size, edges)
         return mask
 
-    def _with(self, others: Sequence["RunLengthMask"]) -> list["RunLengthMask"]:
+    def _edges_with(self, others: Sequence["RunLengthMask"]) -> _Pixels:
         for other in others:
             if not isinstance(other, RunLengthMask):
                 raise RleTypeError(f"other must be a RunLengthMask; got {_show(other)}")
@@ -378,7 +360,7 @@ class RunLengthMask:
                 raise RleFormatError(
                     f"both regions must have one size; got {self._size} and {other._size}"
                 )
-        return [self, *others]
+        return np.concatenate([self._edges, *[other._edges for other in others]])
 
 
 def mask_to_kaggle(mask: ArrayLike) -> str:
@@ -512,9 +494,18 @@ def iou_matrix(
         array([[1. , 0.5],
                [0.5, 1. ]])
     """
-    rows, columns = list(regions), list(others)
-    result = [[row.iou(column) for column in columns] for row in rows]
-    return np.array(result, np.float64).reshape(len(rows), len(columns))
+    first, second = list(regions), list(others)
+    if not first or not second:
+        return np.empty((len(first), len(second)))
+    size = _common_size([*first, *second], None)
+    if size[0] * size[1] > _MAX_EXACT_FLOAT:
+        return np.array([[one.iou(other) for other in second] for one in first])
+    result = np.empty((len(first), len(second)))
+    for top in range(0, len(first), 8):
+        for left in range(0, len(second), 8):
+            block = result[top : top + 8, left : left + 8]
+            block[:] = _iou_of_few(first[top : top + 8], second[left : left + 8])
+    return result
 
 
 def paint_labels(
@@ -576,44 +567,30 @@ def paint_labels(
         order = sorted(order, key=lambda number: -masks[number].area)
     elif overlap != "last":
         raise RleFormatError(f"overlap must be 'last', 'maximum' or 'smallest'; got {overlap!r}")
-    height, width = source
+    width = source[1]
     rows, columns = target[0], min(target[1], width)
-    canvas = np.zeros(rows * columns, kind)
-    if canvas.size:
-        rows_before = _samples_before(np.arange(height + 1), height, rows)
-        columns_before = _samples_before(np.arange(width + 2).clip(max=width), width, columns)
-        for number in order:
-            mask = masks[number]
-            edges = np.empty(2 * len(mask._starts) + 2, np.int64)
-            edges[0], edges[-1] = 0, rows * columns
-            for place, position in ((1, mask._starts), (2, _stops(mask))):
-                column = position // height
-                row = position - column * height
-                before = columns_before[column]
-                sampled = columns_before[column + 1] - before
-                edges[place:-1:2] = before * rows + sampled * rows_before[row]
-            counts = np.diff(edges)
-            inside = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
-            np.copyto(canvas, values[number], where=inside)
-    painted = canvas.reshape((rows, columns), order="F")
+    painted = np.zeros(rows * columns, kind)
+    if painted.size:
+        ranked = list(order)
+        for begin in range(0, len(ranked), _BITS):
+            group = ranked[begin : begin + _BITS]
+            edges, rank = _sampled([masks[number] for number in group], rows, columns)
+            top, extent = _topmost(edges, rank, rows * columns)
+            shown = np.array([0, *[values[number] for number in group]], kind)[top]
+            if begin:
+                np.copyto(painted, np.repeat(shown, extent), where=np.repeat(top > 0, extent))
+            else:
+                painted = np.repeat(shown, extent)
+    grid = painted.reshape((rows, columns), order="F")
     if target[1] > columns:
-        of_column = (2 * np.arange(target[1]) + 1) * width // (2 * target[1])
-        painted = painted[:, of_column]
-    return np.ascontiguousarray(painted)
+        grid = grid[:, (2 * np.arange(target[1]) + 1) * width // (2 * target[1])]
+    return np.ascontiguousarray(grid)
 
 
-_NONE: _Runs = np.empty(0, np.int64)
-
-
-def _set(mask: RunLengthMask, size: tuple[int, int], starts: _Runs, lengths: _Runs) -> None:
-    starts.flags.writeable = lengths.flags.writeable = False
+def _set(mask: RunLengthMask, size: tuple[int, int], edges: _Pixels) -> None:
+    edges.flags.writeable = False
     object.__setattr__(mask, "_size", size)
-    object.__setattr__(mask, "_starts", starts)
-    object.__setattr__(mask, "_lengths", lengths)
-
-
-def _stops(mask: RunLengthMask) -> _Runs:
-    return mask._starts + mask._lengths
+    object.__setattr__(mask, "_edges", edges)
 
 
 def _show(value: object) -> str:
@@ -622,18 +599,19 @@ def _show(value: object) -> str:
 
 
 def _check_size(size: object) -> tuple[int, int]:
+    if not isinstance(size, tuple | list | np.ndarray) or len(size) != 2:
+        raise RleFormatError(f"size must be two integers, height and width; got {_show(size)}")
+    if isinstance(size[0], bool) or isinstance(size[1], bool):
+        raise RleFormatError(f"size must be two integers, height and width; got {_show(size)}")
     try:
-        height, width = size  # type: ignore[misc]
-        sides = index(height), index(width)
-    except (TypeError, ValueError):
+        height, width = index(size[0]), index(size[1])
+    except TypeError:
         raise RleFormatError(
             f"size must be two integers, height and width; got {_show(size)}"
         ) from None
-    if isinstance(size, str | bytes) or isinstance(height, bool) or isinstance(width, bool):
-        raise RleFormatError(f"size must be two integers, height and width; got {_show(size)}")
-    if min(sides) < 0 or sides[0] * sides[1] > _MAX_INT64 or max(sides) > _MAX_INT64:
-        raise RleFormatError(f"size must be at least 0 and below 2**63 pixels; got {sides}")
-    return sides
+    if height < 0 or width < 0 or max(height, width, height * width) > _MAX_INT64:
+        raise RleFormatError(f"size must be at least 0 and below 2**63 pixels; got {_show(size)}")
+    return height, width
 
 
 def _check_label(label: object, kind: np.dtype[Any]) -> int:
@@ -664,135 +642,233 @@ def _common_size(masks: Sequence[RunLengthMask], size: Sequence[int] | None) -> 
     return common
 
 
-def _integers(values: object, name: str) -> _Runs:
+def _integers(values: object, name: str) -> _Pixels:
     """Return a new int64 array of what are integers already; nothing is rounded or guessed."""
     if isinstance(values, np.ndarray):
+        if values.ndim != 1:
+            raise RleFormatError(f"{name} must have one dimension; got shape {values.shape}")
         if values.dtype.kind not in "iu" and values.size:
             raise RleTypeError(f"{name} must be integers; got dtype {values.dtype}")
-    elif isinstance(values, list | tuple):
+        if values.dtype != np.uint64:
+            return values.astype(np.int64)
+        values = values.tolist()
+    if not isinstance(values, Sequence) or isinstance(values, str | bytes):
+        raise RleTypeError(f"{name} must be a list of integers; got {_show(values)}")
+    if not set(map(type, values)) <= {int}:
         for number, value in enumerate(values):
             if type(value) is not int and not isinstance(value, np.integer):
                 raise RleTypeError(
                     f"{name} must be integers; number {number + 1} of {len(values)} is "
                     f"{_show(value)}"
                 )
-    else:
-        raise RleTypeError(f"{name} must be a list of integers; got {_show(values)}")
-    if np.ndim(values) != 1:
-        raise RleFormatError(f"{name} must have one dimension; got shape {np.shape(values)}")
-    if isinstance(values, np.ndarray) and values.dtype == np.uint64:
-        values = values.tolist()
     try:
         return np.array(values, np.int64)
     except OverflowError:
-        raise RleFormatError(f"{name} must be below 2**63; got {max(values, key=abs)}") from None
+        worst = max(values, key=abs)
+        raise RleFormatError(f"{name} must fit 64 bits; got {_show(worst)}") from None
 
 
-def _check_runs(
-    starts: _Runs, lengths: _Runs, size: tuple[int, int], *, origin: int
-) -> tuple[_Runs, _Runs]:
-    """Return 0-based starts and stops of runs that are sorted, disjoint and inside the image."""
+def _runs_to_edges(
+    starts: _Pixels, lengths: _Pixels, size: tuple[int, int], *, origin: int
+) -> _Pixels:
+    """Return the edges of runs that are counted from ``origin``, once all of them are checked."""
+    edges = np.empty(2 * len(starts), np.int64)
+    if not len(edges):
+        return edges
     pixels = size[0] * size[1]
-    first = starts - origin
-    # A start or length that is out of range by itself is found before the sum can wrap around.
-    bad = (first < 0) | (first >= pixels) | (lengths < 1) | (lengths > pixels)
-    stops = first + lengths
-    bad |= (stops > pixels) | (stops < 0)
-    bad[1:] |= first[1:] < stops[:-1]
-    if bad.any():
-        number = int(bad.argmax())
-        start, length = int(starts[number]), int(lengths[number])
+    np.subtract(starts, origin, out=edges[0::2])
+    np.add(edges[0::2], lengths, out=edges[1::2])
+    # A sum beyond int64 wraps around to a negative number, which is not increasing either.
+    if edges[0] < 0 or edges[-1] > pixels or not (edges[1:] > edges[:-1]).all():
+        _refuse_runs(starts.tolist(), lengths.tolist(), size, origin)
+        apart = np.ones(len(edges), np.bool_)
+        apart[1:-1:2] = apart[2:-1:2] = edges[1:-1:2] != edges[2:-1:2]
+        edges = edges[apart]
+    return edges
+
+
+def _refuse_runs(starts: list[int], lengths: list[int], size: tuple[int, int], origin: int) -> None:
+    """Raise for the first run that breaks a rule; runs that merely touch break none."""
+    pixels, before = size[0] * size[1], origin
+    for number, (start, length) in enumerate(zip(starts, lengths, strict=True)):
         if start < origin:
-            rule = f"start must be at least {origin}"
+            rule = f"start at {origin} or later"
         elif length < 1:
-            rule = "length must be at least 1"
+            rule = "have a length of at least 1"
         elif start - origin + length > pixels:
-            rule = f"must end within the {pixels} pixels of size {size}"
-        elif first[number] < first[number - 1]:
-            rule = f"must start after the run before it, which starts at {starts[number - 1]}"
+            rule = f"end within the {pixels} pixels of size {size}"
+        elif number and start < starts[number - 1]:
+            rule = f"come after the run before it, which starts at {starts[number - 1]}"
+        elif start < before:
+            rule = f"not overlap the run before it, which ends before {before}"
         else:
-            rule = (
-                "must not overlap the run before it "
-                f"(start {starts[number - 1]}, length {lengths[number - 1]})"
-            )
+            before = start + length
+            continue
         raise RleFormatError(
-            f"run {number + 1} of {len(starts)} {rule}; got start {start}, length {length}"
+            f"run {number + 1} of {len(starts)} must {rule}; got start {start}, length {length}"
         )
-    return first, stops
 
 
-def _check_counts(counts: _Runs, size: tuple[int, int]) -> None:
+def _counts_to_edges(counts: _Pixels, size: tuple[int, int]) -> _Pixels:
+    """Return the edges of COCO's counts, once all of them are checked."""
     pixels = size[0] * size[1]
-    for bad, rule in (
-        (counts < 0, "must be at least 0"),
-        (counts > pixels, f"must be at most the {pixels} pixels of size {size}"),
-        ((counts == 0) & (np.arange(len(counts)) % 2 == 1), "is a run, of at least one pixel"),
+    edges = np.cumsum(counts)
+    # A sum beyond int64 wraps around to a negative number, so the first one to leave is seen.
+    if (
+        counts.min(initial=0) < 0
+        or counts[1::2].min(initial=1) < 1
+        or edges.min(initial=0) < 0
+        or edges.max(initial=0) != pixels
     ):
-        if bad.any():
-            number = int(bad.argmax())
-            raise RleFormatError(
-                f"count {number + 1} of {len(counts)} {rule}; got {counts[number]}"
-            )
-    total = np.cumsum(counts)
-    beyond = (total > pixels) | (total < 0)
-    if beyond.any() or (total[-1] if len(total) else 0) != pixels:
-        where = int(beyond.argmax()) + 1 if beyond.any() else len(counts)
-        raise RleFormatError(
-            f"counts must sum to the {pixels} pixels of size {size}; the first {where} of "
-            f"{len(counts)} sum to {sum(counts[:where].tolist())}"
-        )
+        _refuse_counts(counts.tolist(), size)
+    edges = edges[: len(edges) // 2 * 2]
+    gaps = counts[2 : len(edges) : 2]
+    if gaps.min(initial=1) < 1:
+        apart = np.ones(len(edges), np.bool_)
+        apart[1:-1:2] = apart[2:-1:2] = gaps > 0
+        edges = edges[apart]
+    return edges
 
 
-def _counts(mask: RunLengthMask) -> _Runs:
+def _refuse_counts(counts: list[int], size: tuple[int, int]) -> None:
+    pixels, total = size[0] * size[1], 0
+    for number, count in enumerate(counts):
+        total += count
+        if count < 0:
+            rule = "be at least 0"
+        elif not count and number % 2:
+            rule = "be at least 1, being the length of a run"
+        elif total > pixels:
+            rule = f"end within the {pixels} pixels of size {size}"
+        else:
+            continue
+        raise RleFormatError(f"count {number + 1} of {len(counts)} must {rule}; got {count}")
+    raise RleFormatError(
+        f"counts must sum to the {pixels} pixels of size {size}; the {len(counts)} sum to {total}"
+    )
+
+
+def _counts(mask: RunLengthMask) -> _Pixels:
     """Return COCO's counts: outside, inside, outside, ... as pycocotools writes them."""
-    edges = np.empty(2 * len(mask._starts) + 2, np.int64)
-    edges[0], edges[-1] = 0, mask._size[0] * mask._size[1]
-    edges[1:-1:2] = mask._starts
-    edges[2:-1:2] = _stops(mask)
-    counts = np.diff(edges)
+    edges = np.concatenate(([0], mask._edges, [mask._size[0] * mask._size[1]]))
+    counts = edges[1:] - edges[:-1]
     return counts[:-1] if len(counts) > 1 and not counts[-1] else counts
 
 
-def _maximal(starts: _Runs, stops: _Runs) -> tuple[_Runs, _Runs]:
-    """Join the runs that touch."""
-    apart = starts[1:] != stops[:-1]
+def _non_empty(edges: _Pixels) -> _Pixels:
+    keep = edges[0::2] < edges[1::2]
+    return edges if keep.all() else edges.reshape(-1, 2)[keep].ravel()
+
+
+def _union(edges: _Pixels) -> _Pixels:
+    """Return the edges of the union of intervals that are not empty, in any order."""
+    edges = edges.copy()
+    edges[0::2].sort()
+    edges[1::2].sort()
+    # With both sorted, a stop ends the union when the start that follows it comes later.
+    apart = edges[1:-1:2] < edges[2:-1:2]
     if apart.all():
-        return starts, stops
-    return starts[np.append(True, apart)], stops[np.append(apart, True)]
+        return edges
+    keep = np.ones(len(edges), np.bool_)
+    keep[1:-1:2] = keep[2:-1:2] = apart
+    return edges[keep]
 
 
-def _non_empty(starts: _Runs, stops: _Runs) -> tuple[_Runs, _Runs]:
-    keep = starts < stops
-    return starts[keep], stops[keep]
+def _spread(first: _Pixels, extent: _Pixels) -> tuple[_Pixels, _Pixels]:
+    """Return ``[0, 0, ..., 1, ...]`` and ``[first[0], first[0] + 1, ..., first[1], ...]``."""
+    if sum(extent.tolist()) > _MAX_SPREAD:
+        raise RleFormatError(f"a region must have at most {_MAX_SPREAD} runs; got more")
+    which = np.repeat(np.arange(len(extent)), extent)
+    return which, np.arange(len(which)) + np.repeat(first - (np.cumsum(extent) - extent), extent)
 
 
-def _union(starts: _Runs, stops: _Runs) -> tuple[_Runs, _Runs]:
-    """Return the runs of the union of any intervals that are not empty."""
-    starts, stops = np.sort(starts), np.sort(stops)
-    # With both sorted, nothing is open before starts[i] exactly when stops[i - 1] lies before it.
-    apart = starts[1:] > stops[:-1]
-    ends = np.ones(len(starts), np.bool_)
-    first, last = ends.copy(), ends
-    first[1:] = apart
-    last[:-1] = apart
-    return starts[first], stops[last]
-
-
-def _covered(starts: _Runs, stops: _Runs, times: int) -> tuple[_Runs, _Runs]:
-    """Return the runs that all of ``times`` masks, given by all of their runs, have in common."""
-    starts, stops = np.sort(starts), np.sort(stops)
-    starts = starts[times - 1 :]
-    return _non_empty(starts, stops[: len(starts)])
-
-
-def _changes(mask: NDArray[Any]) -> _Runs:
-    """Return where, down the columns, a pixel is inside and the one before is not or vice versa."""
-    inside = mask if mask.dtype == np.bool_ else mask != 0
+def _changes(mask: NDArray[Any]) -> _Pixels:
+    """Return where, down the columns, inside begins or ends; before the first pixel is outside."""
+    height, width = mask.shape
     if not mask.size:
         return _NONE
-    flat = inside.ravel(order="F")
-    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    return np.append(0, changes) if flat[0] else changes
+    data = (mask if mask.itemsize == 1 else mask != 0).view(np.uint8)
+    if data.flags.f_contiguous:
+        changes = _differences(data.reshape(-1, order="F"), 1) + 1
+    else:
+        places = _differences(np.ascontiguousarray(data).reshape(-1), width)
+        row, column = np.divmod(places, width)
+        top = np.flatnonzero((data[-1, :-1] != 0) != (data[0, 1:] != 0)) + 1
+        changes = np.concatenate((column * height + row + 1, top * height))
+        changes.sort()
+    return np.append(0, changes) if data[0, 0] else changes
+
+
+def _differences(flat: NDArray[np.uint8], step: int) -> NDArray[np.intp]:
+    """Return the places whose byte and that ``step`` later are not both zero or both not zero.
+
+    Eight bytes are compared at a time; only the few words that differ are looked at more closely.
+    """
+    here, there = flat[: len(flat) - step], flat[step:]
+    whole = len(here) // 8 * 8
+    word = np.flatnonzero(here[:whole].view(np.uint64) != there[:whole].view(np.uint64))
+    few = here[:whole].reshape(-1, 8)[word] != there[:whole].reshape(-1, 8)[word]
+    byte = np.flatnonzero(few)
+    places = (word[byte >> 3] << 3) + (byte & 7)
+    places = np.concatenate((places, np.flatnonzero(here[whole:] != there[whole:]) + whole))
+    real = (here[places] == 0) != (there[places] == 0)
+    return places if real.all() else places[real]
+
+
+def _iou_of_few(
+    regions: Sequence[RunLengthMask], others: Sequence[RunLengthMask]
+) -> NDArray[np.float64]:
+    """Return the IoU of at most 8 with at most 8 regions: one sweep with a bit for each."""
+    together = [*regions, *others]
+    edges = np.concatenate([mask._edges for mask in together])
+    which = np.repeat(np.arange(len(together)), [len(mask._edges) for mask in together])
+    events = np.sort(edges << 4 | which)
+    state = np.bitwise_xor.accumulate(1 << (events & 15))
+    events >>= 4
+    area = np.bincount(state[:-1], events[1:] - events[:-1])
+    seen = np.flatnonzero(area)
+    inside = (seen[:, None] >> np.arange(len(together)) & 1).astype(np.float64)
+    weighted = inside.T * area[seen]
+    total = weighted.sum(axis=1)
+    shared = weighted[: len(regions)] @ inside[:, len(regions) :]
+    union = total[: len(regions), None] + total[len(regions) :] - shared
+    result = np.full(shared.shape, np.nan)
+    np.divide(shared, union, out=result, where=union > 0)
+    return result
+
+
+def _sampled(masks: Sequence[RunLengthMask], rows: int, columns: int) -> tuple[_Pixels, _Pixels]:
+    """Return the runs of all masks on a grid of ``rows`` and no more columns than they have.
+
+    Returns:
+        Edges of runs that are not empty, numbered down the columns of the grid, and the mask that
+        each edge is of.
+    """
+    height, width = masks[0]._size
+    rows_before = _samples_before(np.arange(height + 1), height, rows)
+    columns_before = _samples_before(np.arange(width + 2).clip(max=width), width, columns)
+    edges = np.concatenate([mask._edges for mask in masks])
+    which = np.repeat(np.arange(len(masks)), [len(mask._edges) for mask in masks])
+    column = edges // height
+    # Most runs of a large photo lie between two sampled columns: they are left out early.
+    keep = columns_before[column[0::2]] < columns_before[column[1::2] + 1]
+    keep = np.repeat(keep, 2)
+    edges, which, column = edges[keep], which[keep], column[keep]
+    before = columns_before[column]
+    sampled = columns_before[column + 1] - before
+    edges = before * rows + sampled * rows_before[edges - column * height]
+    keep = np.repeat(edges[0::2] < edges[1::2], 2)
+    return edges[keep], which[keep]
+
+
+def _topmost(edges: _Pixels, which: _Pixels, pixels: int) -> tuple[_Pixels, _Pixels]:
+    """Return which mask lies on top, counted from 1, 0 for none; and for how many pixels."""
+    events = np.sort(edges << 6 | which)
+    state = np.bitwise_xor.accumulate(1 << (events & 63))
+    top = np.zeros(len(events) + 1, np.int64)
+    top[1:] = np.frexp(state.astype(np.float64))[1]  # the highest bit
+    extent = np.diff(events >> 6, prepend=0, append=pixels)
+    return top, extent
 
 
 def _samples_before(position: NDArray[np.int64], source: int, target: int) -> NDArray[np.int64]:
@@ -803,7 +879,7 @@ def _samples_before(position: NDArray[np.int64], source: int, target: int) -> ND
     return exact.astype(np.int64)
 
 
-def _parse_kaggle(text: object) -> _Runs:
+def _parse_kaggle(text: object) -> _Pixels:
     if not isinstance(text, str):
         raise RleTypeError(f"text must be str, empty for no pixel; got {_show(text)}")
     if not text.isascii() or text.encode("ascii").translate(None, b"0123456789 "):
@@ -811,92 +887,84 @@ def _parse_kaggle(text: object) -> _Runs:
         raise RleFormatError(
             f"text must hold digits and spaces alone; got {text[place]!r} at character {place + 1}"
         )
-    if not text or text.isspace():
+    if not text.strip():
         return _NONE
     values = np.fromstring(text, np.int64, sep=" ")
-    if len(values) % 2:
-        raise RleFormatError(
-            f"text must hold pairs of start and length; got {len(values)} numbers, the last "
-            f"start without a length"
-        )
     if " 0" in text or text[0] == "0":
         tokens = text.split()
-        number = next(i for i, token in enumerate(tokens) if token[0] == "0")
+        number = next(place for place, token in enumerate(tokens) if token[0] == "0")
         raise RleFormatError(
-            f"run {number // 2 + 1} of {len(tokens) // 2}: {('start', 'length')[number % 2]} must "
-            f"be at least 1 without leading zeros; got {tokens[number][:40]!r}"
+            f"run {number // 2 + 1}: {('start', 'length')[number % 2]} must be at least 1 and "
+            f"without leading zeros; got {tokens[number][:40]!r}"
+        )
+    if len(values) % 2:
+        raise RleFormatError(
+            f"text must hold pairs of start and length; got {len(values)} numbers, so that run "
+            f"{len(values) // 2 + 1} has no length"
         )
     return values
 
 
-def _parse_compressed(text: str | bytes, pixels: int) -> _Runs:
-    """Return the counts of COCO's string: 5 bits a character, differences from the third on."""
+def _decompress(text: str | bytes) -> _Pixels:
+    """Return the counts of COCO's string, unchecked beyond the way in which they are written.
+
+    A number is written in groups of 5 bits, lowest first, the sign in the last one; a sixth bit
+    says that another group follows. From the fourth on, it is the difference to the last but one.
+    """
     data = text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
-    codes = np.frombuffer(data, np.uint8).astype(np.int64) - 48
-    bad = (codes < 0) | (codes > 63)
-    if bad.any():
-        place = int(bad.argmax())
-        raise RleFormatError(
-            f"counts must hold characters '0' to 'o'; got {data[place : place + 1]!r} at byte "
-            f"{place + 1}"
-        )
+    codes = np.frombuffer(data, np.uint8) - np.uint8(48)
     if not len(codes):
         return _NONE
-    if codes[-1] & 32:
-        raise RleFormatError("counts must not end within a number; the last byte says it goes on")
-    last = np.flatnonzero(codes < 32)
-    first = np.append(0, last[:-1] + 1)
-    digits = last - first + 1
-    before = codes[np.maximum(last - 1, 0)] & 16
-    tail = codes[last]
-    overlong = (digits > 1) & (((tail == 0) & (before == 0)) | ((tail == 31) & (before != 0)))
-    overlong |= (digits > 13) | ((digits == 13) & (tail > 7) & (tail < 24))
-    if overlong.any():
-        number = int(overlong.argmax())
+    if codes.max() > 63:
+        place = int((codes > 63).argmax())
         raise RleFormatError(
-            f"count {number + 1} of {len(last)} must be written as short as can be and below "
-            f"2**63; got {data[first[number] : last[number] + 1][:40]!r}"
+            f"counts must hold the characters '0' to 'o' alone; got {data[place : place + 1]!r} at "
+            f"byte {place + 1}"
         )
-    values = np.zeros(len(last), np.int64)
-    for place in range(int(digits.max())):
-        has = np.flatnonzero(digits > place)
-        values[has] |= (codes[first[has] + place] & 31) << (5 * place)
-    negative = np.flatnonzero(((tail & 16) != 0) & (digits < 13))
-    values[negative] -= np.left_shift(np.int64(1), 5 * digits[negative])
-    # Were a difference larger than the image, the sums below could wrap around.
-    bad = (values > pixels) | (values < -pixels)
+    if codes[-1] > 31:
+        raise RleFormatError("counts must end with a whole number; the last byte says it goes on")
+    last = np.flatnonzero(codes < 32)
+    digits = np.diff(last, prepend=-1)
+    bits = (codes & 31).astype(np.int64)
+    values = (bits[last] ^ 16) - 16
+    bad = (digits > 13) | ((digits == 13) & ((values < -8) | (values > 7)))
+    longer = np.flatnonzero(digits > 1)
+    place = 1
+    while len(longer) and place < 13:
+        values[longer] = (values[longer] << 5) + bits[last[longer] - place]
+        if place == 1:
+            bad[longer] |= (values[longer] >= -16) & (values[longer] < 16)
+        place += 1
+        longer = longer[digits[longer] > place]
     if bad.any():
         number = int(bad.argmax())
+        written = data[last[number] - digits[number] + 1 : last[number] + 1]
         raise RleFormatError(
-            f"count {number + 1} of {len(values)} must stay within {pixels} pixels; its "
-            f"difference is {values[number]}"
+            f"count {number + 1} of {len(last)} must be written without needless characters and "
+            f"fit 64 bits; got {written[:40]!r}"
         )
     values[1::2] = np.cumsum(values[1::2])
     values[2::2] = np.cumsum(values[2::2])
     return values
 
 
-def _compress(counts: _Runs) -> str:
-    values = counts.copy()
-    values[3:] -= counts[1:-2]
-    magnitude = values ^ (values >> 63)
-    digits = np.ones(len(values), np.int64)
-    for place in range(1, 13):
-        more = magnitude >= 1 << (5 * place - 1)
-        if not more.any():
-            break
-        digits += more
-    first = np.cumsum(digits) - digits
-    data = np.empty(int(digits.sum()), np.uint8)
-    for place in range(int(digits.max(initial=0))):
-        has = np.flatnonzero(digits > place)
-        goes_on = digits[has] > place + 1
-        data[first[has] + place] = ((values[has] >> (5 * place)) & 31) + 32 * goes_on + 48
-    return data.tobytes().decode("ascii")
+def _compress(counts: _Pixels) -> str:
+    """Return COCO's string of counts; the inverse of :func:`_decompress`."""
+    rest = counts.copy()
+    rest[3:] -= counts[1:-2]
+    codes, written = [], []
+    goes_on = np.ones(len(rest), np.bool_)
+    while goes_on.any():
+        written.append(goes_on)
+        bits = rest & 31
+        goes_on = (rest < -16) | (rest > 15)
+        codes.append((bits + 48 + 32 * goes_on).astype(np.uint8))
+        rest >>= 5
+    return np.stack(codes, axis=1)[np.stack(written, axis=1)].tobytes().decode("ascii")
 
 
-def _polygon_runs(part: ArrayLike, number: int, size: tuple[int, int]) -> tuple[_Runs, _Runs]:
-    """Return starts and stops of the runs of pixel centres inside one polygon."""
+def _polygon_edges(part: ArrayLike, number: int, size: tuple[int, int]) -> _Pixels:
+    """Return the edges of the runs of pixel centres inside one polygon."""
     try:
         points = np.array(part)
     except (TypeError, ValueError):
@@ -924,14 +992,7 @@ def _polygon_runs(part: ArrayLike, number: int, size: tuple[int, int]) -> tuple[
     y0, y1 = np.where(swap, np.roll(y, -1), y), np.where(swap, y, np.roll(y, -1))
     left = np.ceil(np.clip(x0 - 0.5, 0, width)).astype(np.int64)
     right = np.ceil(np.clip(x1 - 0.5, 0, width)).astype(np.int64)
-    extent = right - left
-    if int(extent.astype(object).sum()) > _MAX_CROSSINGS:
-        raise RleFormatError(
-            f"polygon {number + 1} must cross at most {_MAX_CROSSINGS} columns in all"
-        )
-    edge = np.repeat(np.arange(len(extent)), extent)
-    column = np.arange(len(edge)) - np.repeat(np.cumsum(extent) - extent - left, extent)
+    edge, column = _spread(left, right - left)
     slope = (column + 0.5 - x0[edge]) * (y1 - y0)[edge] / (x1 - x0)[edge]
     row = np.ceil(np.clip(y0[edge] + slope - 0.5, 0, height)).astype(np.int64)
-    crossings = np.sort(column * height + row)
-    return _non_empty(crossings[0::2], crossings[1::2])
+    return _non_empty(np.sort(column * height + row))
