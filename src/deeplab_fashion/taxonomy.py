@@ -3,10 +3,11 @@
 import difflib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
+from operator import index
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,14 +32,23 @@ __all__ = [
 Overlap = Literal["last", "maximum", "smallest"]
 _OVERLAPS: tuple[Overlap, ...] = ("last", "maximum", "smallest")
 
+_TRANSPARENT, _NO_ID = -1, -2
+
 MAIN_CLASSES = ("background", "upper-body", "lower-body", "whole-body", "feet", "accessories")
 """Background and the five main classes; a class's label is its place here."""
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def _nearest(name: object, known: Iterable[str]) -> str:
     """Return a hint at the known name that resembles ``name`` most, or nothing."""
-    close = difflib.get_close_matches(name, list(known), n=1)
+    close = difflib.get_close_matches(str(name), list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _int(value: object, name: str) -> int:
+    """Return an integer of any kind as a plain one."""
+    if isinstance(value, bool | np.bool_) or not isinstance(value, SupportsIndex):
+        raise TypeError(f"{name} must be an int, but is {value!r:.60}")
+    return index(value)
 
 
 @dataclass(frozen=True)
@@ -64,8 +74,7 @@ class Category:
     supercategory: str = ""
 
     def __post_init__(self) -> None:
-        if isinstance(self.id, bool) or not isinstance(self.id, int):
-            raise TypeError(f"a category's id must be an int, but it is {self.id!r}")
+        object.__setattr__(self, "id", _int(self.id, "a category's id"))
         if not isinstance(self.name, str) or not isinstance(self.supercategory, str):
             raise TypeError(
                 f"a category's names must be str, but those of category {self.id} are "
@@ -78,8 +87,8 @@ class Category:
             )
 
 
-def _parse_json(source: str | Path) -> tuple[Any, str]:
-    """Return the content of JSON text or of a JSON file, and where it came from."""
+def _parse_json(source: str | Path) -> tuple[dict[str, Any], str]:
+    """Return the object in JSON text or in a JSON file, and where it came from."""
     if isinstance(source, str) and source.lstrip()[:1] in ("{", "["):
         text, origin = source, "JSON text"
     else:
@@ -87,11 +96,33 @@ def _parse_json(source: str | Path) -> tuple[Any, str]:
         try:
             text = Path(source).read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
-            raise TaxonomyError(f"{origin}: not UTF-8 text: {error}") from None
+            raise TaxonomyError(f"{origin}: text must be UTF-8: {error}") from None
     try:
-        return json.loads(text), origin
-    except ValueError as error:
+        content = json.loads(text, object_pairs_hook=_without_repeats)
+    except TaxonomyError as error:
+        raise TaxonomyError(f"{origin}: {error}") from None
+    except (ValueError, RecursionError) as error:
         raise TaxonomyError(f"{origin}: not valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise TaxonomyError(f"{origin}: a JSON object is needed, but this is {content!r:.60}")
+    return content, origin
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise TaxonomyError(f"the key {twice!r} must occur once in its object")
+    return content
+
+
+def _write_json(content: dict[str, Any], path: str | Path | None) -> str:
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    if path is not None:
+        with replacing(path) as part:
+            part.write_text(text + "\n", encoding="utf-8")
+    return text
 
 
 @dataclass(frozen=True)
@@ -229,11 +260,10 @@ class Taxonomy:
             >>> Taxonomy.from_json(CCP.to_json()) == CCP
             True
         """
-        text = json.dumps({"name": self.name, "categories": _category_dicts(self)}, indent=1)
-        if path is not None:
-            with replacing(path) as part:
-                part.write_text(text + "\n", encoding="utf-8")
-        return text
+        return _write_json(self._content(), path)
+
+    def _content(self) -> dict[str, Any]:
+        return {"name": self.name, "categories": [asdict(category) for category in self]}
 
     @classmethod
     def from_json(cls, path: str | Path, *, name: str | None = None) -> Self:
@@ -258,32 +288,26 @@ class Taxonomy:
             Taxonomy(name='two', categories=(Category(id=3, name='hat', supercategory=''),))
         """
         content, origin = _parse_json(path)
-        if not isinstance(content, dict) or not isinstance(content.get("categories"), list):
-            raise TaxonomyError(f"{origin}: a taxonomy needs a list named 'categories'")
         given = content.get("name")
         if name is None:
             name = given if isinstance(given, str) else Path(origin).stem
-        categories = []
-        for position, item in enumerate(content["categories"]):
-            try:
-                categories.append(
-                    Category(item["id"], item["name"], item.get("supercategory") or "")
-                )
-            except (KeyError, TypeError, AttributeError, TaxonomyError) as error:
-                raise TaxonomyError(
-                    f"{origin}: categories[{position}] needs 'id' (a whole number from 0) "
-                    f"and 'name' (text), but is {item!r} ({type(error).__name__}: {error})"
-                ) from None
         try:
-            return cls(name, tuple(categories))
+            return cls(name, tuple(_categories(content)))
         except TaxonomyError as error:
             raise TaxonomyError(f"{origin}: {error}") from None
 
 
-def _category_dicts(taxonomy: Taxonomy) -> list[dict[str, int | str]]:
-    return [
-        {"id": c.id, "name": c.name, "supercategory": c.supercategory} for c in taxonomy.categories
-    ]
+def _categories(content: Mapping[str, Any]) -> Iterator[Category]:
+    if not isinstance(content.get("categories"), list):
+        raise TaxonomyError("a taxonomy needs a list named 'categories'")
+    for place, item in enumerate(content["categories"]):
+        try:
+            yield Category(item["id"], item["name"], item.get("supercategory") or "")
+        except (KeyError, TypeError, AttributeError, TaxonomyError) as error:
+            raise TaxonomyError(
+                f"categories[{place}] must be an object with 'id' (a whole number from 0) and "
+                f"'name' (text), but is {item!r:.80} ({type(error).__name__}: {error})"
+            ) from None
 
 
 _GROUPS = {
@@ -364,14 +388,16 @@ class LabelMap:
 
     Args:
         taxonomy: The categories mapped from.
-        target_names: The target classes; a class's label is its place here, 0 is background.
+        target_names: The target classes; a class's label is its place here. The first is
+            "background".
         targets: The label of each category, in the taxonomy's order; None is transparent.
         overlap: Which region wins where several lie over each other: the "last" in the file,
             the "maximum" label, or the "smallest" region.
 
     Raises:
-        TaxonomyError: If a target is missing or not a label of ``target_names``, if a target name
-            occurs twice, or if ``overlap`` is unknown.
+        TypeError: If a target is neither an int nor None.
+        TaxonomyError: If a target is missing or not a label of ``target_names``, if these do not
+            begin with "background" or one occurs twice, or if ``overlap`` is unknown.
 
     Example:
         >>> IMATERIALIST_TO_MAIN.label_of(9), IMATERIALIST_TO_MAIN.label_of(32)
@@ -384,27 +410,26 @@ class LabelMap:
     overlap: Overlap = "last"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "target_names", tuple(self.target_names))
-        object.__setattr__(self, "targets", tuple(self.targets))
-        if len(set(self.target_names)) != len(self.target_names) or not self.target_names:
+        names = tuple(self.target_names)
+        if len(set(names)) != len(names) or names[:1] != ("background",):
             raise TaxonomyError(
-                f"target_names must name each class once, but are {self.target_names}"
+                f"target_names must begin with 'background' and name each class once; got {names}"
             )
         if len(self.targets) != len(self.taxonomy):
             raise TaxonomyError(
                 f"targets must have one entry for each of the {len(self.taxonomy)} categories of "
                 f"taxonomy {self.taxonomy.name!r}, but have {len(self.targets)}"
             )
+        targets = []
         for name, label in zip(self.taxonomy.names, self.targets, strict=True):
-            if label is None:
-                continue
-            if isinstance(label, bool) or not isinstance(label, int):
-                raise TypeError(f"category {name!r} must go to an int or None, not to {label!r}")
-            if not 0 <= label < len(self.target_names):
+            targets.append(None if label is None else _int(label, f"the label of {name!r}"))
+            if label is not None and not 0 <= label < len(names):
                 raise TaxonomyError(
-                    f"category {name!r} must go to a label from 0 to "
-                    f"{len(self.target_names) - 1} or to None, not to {label}"
+                    f"category {name!r} must go to a label from 0 to {len(names) - 1} or to None, "
+                    f"not to {label}"
                 )
+        object.__setattr__(self, "target_names", names)
+        object.__setattr__(self, "targets", tuple(targets))
         if self.overlap not in _OVERLAPS:
             raise TaxonomyError(f"overlap must be one of {_OVERLAPS}, but is {self.overlap!r}")
 
@@ -439,11 +464,12 @@ class LabelMap:
             self.taxonomy.category(category_id)
             raise
 
-    def _table(self, transparent: int) -> NDArray[np.int64]:
-        """Return the label of every number up to the largest id; -1 where it is no id."""
-        table = np.full(max(self.taxonomy.ids, default=-1) + 1, -1, np.int64)
+    @cached_property
+    def _table(self) -> NDArray[np.int64]:
+        """The label of every number up to the largest id, or what stands for one."""
+        table = np.full(max(self.taxonomy.ids, default=-1) + 1, _NO_ID, np.int64)
         for category_id, label in self._label_by_id.items():
-            table[category_id] = transparent if label is None else label
+            table[category_id] = _TRANSPARENT if label is None else label
         return table
 
     def apply(self, labels: ArrayLike, ignore_index: int = 255) -> NDArray[Any]:
@@ -471,41 +497,47 @@ class LabelMap:
         given = np.asarray(labels)
         if given.dtype.kind not in "iu" and given.size:
             raise TypeError(f"labels must be whole numbers, but have dtype {given.dtype}")
-        table = self._table(ignore_index)
+        table = self._table
         ignored = given == ignore_index
         inside = (given >= 0) & (given < len(table)) & ~ignored
-        result = np.full(given.shape, ignore_index, np.int64)
+        result = np.full(given.shape, _NO_ID, np.int64)
         result[inside] = table[given[inside].astype(np.int64)]
-        unknown = ~ignored & ~inside
-        unknown[inside] = ~np.isin(given[inside], self.taxonomy.ids)
+        unknown = (result == _NO_ID) & ~ignored
         if unknown.any():
             self.taxonomy.category(int(given[unknown][0]))
+        result[ignored | (result == _TRANSPARENT)] = ignore_index
         fits = 0 <= ignore_index <= 255 and self.num_classes <= 256
         return result.astype(np.uint8) if fits else result
 
-    def collapse(self, confusion: ArrayLike) -> NDArray[np.int64]:
-        """Turn the confusion counts of category ids into those of the target classes.
+    def collapse(
+        self, confusion: ArrayLike, *, fine: "LabelMap | None" = None
+    ) -> NDArray[np.int64]:
+        """Turn the confusion counts of fine labels into those of the target classes.
 
-        No second pass over the photos is needed: with ``fine`` the counts of two label maps,
+        No second pass over the photos is needed. With the counts of two arrays of category ids,
 
-            collapse(fine) = confusion_matrix(apply(y_true), apply(y_pred, ignore_index=0),
-                                              num_classes, ignore_index=255)
+            collapse(confusion) = confusion_matrix(t, p, num_classes, ignore_index=255),
+            t = apply(y_true), p = where(apply(y_pred) == 255, 0, apply(y_pred))
 
         A pixel whose truth is transparent has no known class and is left out, like any ignored
         pixel. A pixel predicted as a transparent category has been given no class, so it counts
         as predicted background.
 
         Args:
-            confusion: Counts, shape (n, n), rows are truth; row and column ``i`` belong to the
-                category with id ``i``, so n is the largest id + 1.
+            confusion: Counts, shape (n, n), rows are truth. Row and column ``i`` belong to the
+                category with id ``i``, so n is the largest id + 1; or with ``fine`` to the class
+                with label ``i``.
+            fine: The label map, over the same taxonomy, whose classes were counted. All categories
+                of one of its classes must have one label here, and those of its background must
+                go to background or be transparent.
 
         Returns:
             Counts, shape (num_classes, num_classes), rows are truth.
 
         Raises:
             TypeError: If the counts are no whole numbers.
-            TaxonomyError: If the shape is another, a count is negative, or a row or column that
-                belongs to no category holds counts.
+            TaxonomyError: If the shape is another, a count is negative, a row or column that
+                belongs to no category holds counts, or a class of ``fine`` is not within one here.
 
         Example:
             >>> shirts_and_hats = LabelMap.from_names({"clothes": ["shirt"], "hats": ["hat"]},
@@ -516,24 +548,51 @@ class LabelMap:
                    [0, 1, 5]])
         """
         counts = np.asarray(confusion)
-        table = self._table(-2)
+        table = self._table if fine is None else self._table_of(fine)
         if counts.dtype.kind not in "iu":
             raise TypeError(f"confusion must hold whole numbers, but has dtype {counts.dtype}")
         if counts.shape != (len(table), len(table)):
             raise TaxonomyError(
-                f"confusion must have shape {(len(table), len(table))}, one row for each id of "
-                f"taxonomy {self.taxonomy.name!r}, but has shape {counts.shape}"
+                f"confusion must have shape {(len(table), len(table))}, one row for each "
+                f"{'id of the taxonomy' if fine is None else 'class of fine'}, "
+                f"but has shape {counts.shape}"
             )
         if (counts < 0).any():
             raise TaxonomyError(f"confusion must hold no negative count, but has {counts.min()}")
-        for index in np.flatnonzero(table == -1):
-            if counts[index].any() or counts[:, index].any():
-                self.taxonomy.category(int(index))
-        truth = np.equal.outer(np.arange(self.num_classes), table).astype(np.int64)
-        predicted = np.where(table == -2, 0, table)
-        prediction = np.equal.outer(predicted, np.arange(self.num_classes)).astype(np.int64)
-        collapsed: NDArray[np.int64] = truth @ counts.astype(np.int64) @ prediction
+        empty = table == _NO_ID
+        if counts[empty].any() or counts[:, empty].any():
+            raise TaxonomyError(
+                f"confusion must hold no counts where there is no category, but row or column "
+                f"{np.flatnonzero(empty & (counts.any(axis=0) | counts.any(axis=1)))[0]} does"
+            )
+        labels = np.arange(self.num_classes)
+        truth = np.equal.outer(labels, table).astype(np.int64)
+        predicted = np.equal.outer(np.where(table == _TRANSPARENT, 0, table), labels)
+        collapsed: NDArray[np.int64] = truth @ counts.astype(np.int64) @ predicted.astype(np.int64)
         return collapsed
+
+    def _table_of(self, fine: "LabelMap") -> NDArray[np.int64]:
+        """Return the label here of each class of a finer label map."""
+        if fine.taxonomy != self.taxonomy:
+            raise TaxonomyError(
+                f"fine must map the taxonomy {self.taxonomy.name!r}, but maps a different "
+                f"{fine.taxonomy.name!r}"
+            )
+        table = np.full(fine.num_classes, _NO_ID, np.int64)
+        table[0] = 0
+        owner = {0: "background"}
+        for category, label, own in zip(self.taxonomy, fine.targets, self.targets, strict=True):
+            if label is None or (label == 0 and own is None):
+                continue
+            wanted = _TRANSPARENT if own is None else own
+            if table[label] not in (_NO_ID, wanted):
+                raise TaxonomyError(
+                    f"class {fine.target_names[label]!r} of fine must lie within one class, but "
+                    f"{owner[label]!r} and {category.name!r} go to different ones"
+                )
+            table[label] = wanted
+            owner[label] = category.name
+        return table
 
     @classmethod
     def from_names(
@@ -548,8 +607,9 @@ class LabelMap:
         """Make a label map from the names of categories.
 
         Args:
-            classes: Target class -> the names of its categories. The classes get the labels
-                1, 2, … in this order; a class called "background" gets 0.
+            classes: Target class -> the names of its categories, or the other way round,
+                category -> the name of its class. The classes get the labels 1, 2, … in their
+                order; a class called "background" gets 0.
             taxonomy: The categories mapped from; None means `IMATERIALIST_2020`.
             transparent: The names of the categories that show what lies beneath them.
             rest: What becomes of categories that are named nowhere.
@@ -559,7 +619,7 @@ class LabelMap:
             The label map.
 
         Raises:
-            TypeError: If a class's categories are given as one str.
+            TypeError: If ``classes`` mixes the two ways.
             TaxonomyError: If a category is unknown, assigned twice or, with ``rest="error"``,
                 not assigned.
 
@@ -573,13 +633,18 @@ class LabelMap:
             raise TaxonomyError(
                 f"rest must be 'background', 'transparent' or 'error', but is {rest!r}"
             )
+        if classes and all(isinstance(goal, str) for goal in classes.values()):
+            one_way: dict[str, list[str]] = {}
+            for name, goal in classes.items():
+                one_way.setdefault(str(goal), []).append(name)
+            classes = one_way
         target_names = ("background", *(name for name in classes if name != "background"))
         assigned: dict[str, str | None] = {}
         wanted: list[tuple[str | None, Collection[str]]] = [*classes.items(), (None, transparent)]
         for class_name, names in wanted:
             where = "transparent" if class_name is None else f"class {class_name!r}"
-            if isinstance(names, str):
-                raise TypeError(f"{where} needs a list of category names, not the str {names!r}")
+            if isinstance(names, str) or not isinstance(names, Collection):
+                raise TypeError(f"{where} needs a list of names, but has {names!r:.60}")
             for name in names:
                 taxonomy.index(name)
                 if name in assigned:
@@ -629,7 +694,7 @@ class LabelMap:
             The label map.
 
         Raises:
-            TypeError: If a class's super-categories are given as one str.
+            TypeError: If ``classes`` mixes the two ways.
             TaxonomyError: If a category, super-category or class is unknown, or a super-category
                 is assigned twice.
 
@@ -648,12 +713,17 @@ class LabelMap:
         )
         coarse = cls.from_names(classes, taxonomy=groups, transparent=transparent, rest=rest)
         label = {name: index for index, name in enumerate(coarse.target_names)}
-        ungrouped = None if rest == "transparent" else 0
+        exceptions = exceptions or {}
         targets = []
         for category in taxonomy:
             group = category.supercategory
+            if not group and rest == "error" and category.name not in exceptions:
+                raise TaxonomyError(
+                    f"no super-category and no class is given for {category.name!r}"
+                )
+            ungrouped = None if rest == "transparent" else 0
             targets.append(coarse.targets[groups.index(group)] if group else ungrouped)
-        for name, goal in (exceptions or {}).items():
+        for name, goal in exceptions.items():
             if goal is not None and goal not in label:
                 raise TaxonomyError(
                     f"exceptions send {name!r} to the unknown class {goal!r}{_nearest(goal, label)}"
@@ -674,24 +744,24 @@ class LabelMap:
             >>> LabelMap.from_json(CCP_TO_MAIN.to_json()) == CCP_TO_MAIN
             True
         """
+        classes: dict[str | None, list[str]] = {name: [] for name in (*self.target_names, None)}
+        for name, label in zip(self.taxonomy.names, self.targets, strict=True):
+            classes[None if label is None else self.target_names[label]].append(name)
         content = {
-            "taxonomy": {"name": self.taxonomy.name, "categories": _category_dicts(self.taxonomy)},
-            "target_names": self.target_names,
-            "targets": {
-                name: None if label is None else self.target_names[label]
-                for name, label in zip(self.taxonomy.names, self.targets, strict=True)
-            },
+            "taxonomy": self.taxonomy._content(),
+            "transparent": classes.pop(None),
+            "classes": classes,
             "overlap": self.overlap,
         }
-        text = json.dumps(content, indent=1)
-        if path is not None:
-            with replacing(path) as part:
-                part.write_text(text + "\n", encoding="utf-8")
-        return text
+        return _write_json(content, path)
 
     @classmethod
     def from_json(cls, path: str | Path) -> Self:
-        """Read a label map that `to_json` wrote, or that was written by hand in that form.
+        """Read a label map that `to_json` wrote, or that was written by hand.
+
+        The object has the arguments of `from_names`: ``classes``, and at will ``transparent``,
+        ``rest``, ``overlap`` and ``taxonomy``. The last is an object with ``categories``, or the
+        name of a taxonomy of this module, such as "iMaterialist 2020".
 
         Args:
             path: A file, or JSON text.
@@ -700,40 +770,35 @@ class LabelMap:
             The label map.
 
         Raises:
-            TaxonomyError: If the text is no such JSON, or a category or class is unknown or left
-                out; the message names it and the nearest known name.
+            TaxonomyError: If the text is no such JSON, or a category is unknown or assigned twice;
+                the message names it and the nearest known name.
             FileNotFoundError: If there is no such file.
 
         Example:
-            >>> LabelMap.from_json(IMATERIALIST_TO_MAIN.to_json()).target_names[1]
-            'upper-body'
+            >>> LabelMap.from_json('{"classes": {"bag": ["bag, wallet"]}}').label_of(24)
+            1
         """
         content, origin = _parse_json(path)
-        fields = {"taxonomy": dict, "target_names": list, "targets": dict, "overlap": str}
-        if not isinstance(content, dict):
-            raise TaxonomyError(f"{origin}: a label map must be a JSON object")
-        for key, kind in fields.items():
-            if not isinstance(content.get(key), kind):
-                raise TaxonomyError(
-                    f"{origin}: a label map needs {key!r} as {kind.__name__}, "
-                    f"but has {content.get(key)!r:.60}"
-                )
+        known = {t.name: t for t in (IMATERIALIST_2020, FASHIONPEDIA, CCP)}
         try:
-            taxonomy = Taxonomy.from_json(json.dumps(content["taxonomy"]))
-            label = {name: index for index, name in enumerate(content["target_names"])}
-            targets: list[int | None] = [None] * len(taxonomy)
-            for name, goal in content["targets"].items():
-                place = taxonomy.index(name)
-                if goal is not None and goal not in label:
-                    raise TaxonomyError(
-                        f"category {name!r} goes to the unknown class {goal!r}"
-                        f"{_nearest(str(goal), label)}"
-                    )
-                targets[place] = None if goal is None else label[goal]
-            missing = [name for name in taxonomy.names if name not in content["targets"]]
-            if missing:
-                raise TaxonomyError(f"no class is given for {', '.join(map(repr, missing))}")
-            return cls(taxonomy, tuple(content["target_names"]), tuple(targets), content["overlap"])
+            options = dict(content)
+            taxonomy = options.pop("taxonomy", IMATERIALIST_2020.name)
+            if isinstance(taxonomy, dict):
+                name = str(taxonomy.get("name", "unnamed"))
+                options["taxonomy"] = Taxonomy(name, tuple(_categories(taxonomy)))
+            elif taxonomy in known:
+                options["taxonomy"] = known[taxonomy]
+            else:
+                raise TaxonomyError(
+                    f"taxonomy must be an object or one of {', '.join(known)}, "
+                    f"but is {taxonomy!r:.60}"
+                )
+            for key in options:
+                if key not in ("taxonomy", "classes", "transparent", "rest", "overlap"):
+                    raise TaxonomyError(f"a label map has no key {key!r}")
+            if not isinstance(options.get("classes"), dict):
+                raise TaxonomyError("a label map needs an object named 'classes'")
+            return cls.from_names(**options)
         except (TaxonomyError, TypeError) as error:
             raise TaxonomyError(f"{origin}: {error}") from None
 
