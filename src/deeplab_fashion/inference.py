@@ -135,13 +135,14 @@ class PredictionStream(Iterator[Segmentation]):
 
     Attributes:
         failed: The photos that could not be segmented so far, each with its reason.
-        resumed: The photos that were left alone because their result was already there.
+        resumed: The photos that were left alone because their result was already there, each with
+            its regions file.
         total: How many photos there are in all.
     """
 
     def __init__(self, total: int) -> None:
         self.failed: list[FailedPhoto] = []
-        self.resumed: list[str] = []
+        self.resumed: dict[str, Path] = {}
         self.total = total
         self._results: Iterator[Segmentation] = iter(())
 
@@ -356,6 +357,7 @@ class Segmenter:
         out: str | Path | None = None,
         on_error: Literal["skip", "raise"] = "skip",
         resume: bool = True,
+        cutouts: bool = True,
         show_progress: bool = False,
         **options: Unpack[_OptionValues],
     ) -> PredictionStream:
@@ -368,6 +370,7 @@ class Segmenter:
                 and lists it in the stream's ``failed``; "raise" stops.
             resume: Whether files whose result already lies in ``out``, made from the same file by
                 the same model and options, are left alone.
+            cutouts: Whether cut-outs of each class are written too.
             show_progress: Whether a progress bar is drawn on standard error.
             **options: Options that differ from the segmenter's own; see `Options`.
 
@@ -397,9 +400,11 @@ class Segmenter:
                 zip(todo, names, strict=True), "segmenting", total=len(todo), show=show_progress
             ):
                 info = {} if out is None else self._made_from(image, chosen)
-                if info and resume and _info_of(Path(out or ".") / f"{name}_regions.json") == info:
-                    stream.resumed.append(str(image))
-                    continue
+                if info and resume and out is not None:
+                    written = Path(out) / f"{name}_regions.json"
+                    if _info_of(written) == info:
+                        stream.resumed[str(image)] = written
+                        continue
                 try:
                     result = self(image, **options)
                 except (ImageError, TypeError, ValueError, MemoryError) as error:
@@ -411,7 +416,7 @@ class Segmenter:
                     continue
                 result = replace(result, name=name, info=info)
                 if out is not None:
-                    result.save(out)
+                    result.save(out, cutouts=cutouts)
                 yield result
 
         stream._results = results()

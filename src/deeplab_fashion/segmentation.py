@@ -29,6 +29,7 @@ class Segmentation:
             (height, width).
         photo: The photo as RGB, upright, shape (height, width, 3).
         name: The photo's file name without its ending, or "photo".
+        files: What `save` wrote: "overlay", "labels", "cutout <class>", "regions" -> the file.
         info: What the masks were made from, where `Segmenter.predict_many` wrote them to a folder.
     """
 
@@ -37,6 +38,7 @@ class Segmentation:
     confidence: NDArray[np.uint8] = field(repr=False)
     photo: NDArray[np.uint8] = field(repr=False)
     name: str = "photo"
+    files: dict[str, Path] = field(default_factory=dict, repr=False)
     info: dict[str, Any] = field(default_factory=dict, repr=False)
     _canvas: NDArray[np.float32] | None = field(default=None, repr=False)
 
@@ -66,6 +68,12 @@ class Segmentation:
     def regions(self) -> tuple[Region, ...]:
         """The connected regions of every class but background, the largest first."""
         return find_regions(self.labels, self.class_names, confidence=self.confidence)
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of the photo's pixels that each class takes, 0 to 1."""
+        counts = np.bincount(self.labels.ravel(), minlength=len(self.class_names))
+        return dict(zip(self.class_names, (counts / self.labels.size).tolist(), strict=True))
 
     def overlay(self, *, alpha: float = 0.5, legend: bool = True) -> NDArray[np.uint8]:
         """Return the photo with its classes tinted, outlined and named; see `plotting.overlay`.
@@ -180,7 +188,7 @@ class Segmentation:
             cutouts: Whether to write a cut-out of each class.
 
         Returns:
-            "overlay", "labels", "cutout <class>", "regions" -> the file.
+            What was written; it is kept in ``files`` too.
         """
         from PIL import Image
 
@@ -202,4 +210,5 @@ class Segmentation:
         written["regions"] = Path(directory) / f"{stem}_regions.json"
         with replacing(written["regions"]) as part:
             part.write_text(json.dumps(self.to_coco()), encoding="utf-8")
+        self.files.update(written)
         return written
