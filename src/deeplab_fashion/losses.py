@@ -572,14 +572,15 @@ def boundary(
         array([0.6931], dtype=float32)
     """
     _check(radius=radius, boundary_weight=boundary_weight)
+    y_pred = tf.convert_to_tensor(y_pred)
     pixels = _Pixels.of(y_true, y_pred, ignore_index=ignore_index, from_logits=from_logits)
-    if len(y_pred.shape) != 4:
+    if y_pred.shape.rank != 4:
         raise ValueError(
-            "boundary needs y_pred of shape (batch, height, width, classes), "
-            f"received {tuple(y_pred.shape)}"
+            "y_pred must have shape (batch, height, width, classes) for a boundary, received "
+            f"{y_pred.shape}"
         )
     near = _near_other_class(pixels, tf.shape(y_pred)[:-1], int(radius))
-    importance = tf.where(near, boundary_weight, tf.ones_like(pixels.scores[..., 0]))
+    importance = 1 + (boundary_weight - 1) * tf.cast(near, pixels.scores.dtype)
     losses = pixels.weighted(pixels.cross_entropies(), class_weights)
     return pixels.pixel_mean(losses, importance)
 
@@ -727,12 +728,13 @@ class _SegmentationLoss(keras.losses.Loss):
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Return the reduced loss, each image times its ``sample_weight``, shape (batch,)."""
-        shape = () if sample_weight is None else tuple(sample_weight.shape)
-        if any(size != 1 for size in shape[1:]):
-            raise ValueError(
-                "sample_weight must hold one number for each image, shape (batch,); received shape "
-                f"{shape}. Single pixels are left out by ignore_index."
-            )
+        if sample_weight is not None:
+            shape = tf.TensorShape(np.shape(sample_weight))
+            if not any(shape.is_compatible_with(allowed) for allowed in ((None,), (None, 1))):
+                raise ValueError(
+                    "sample_weight must hold one number for each image, shape (batch,), received "
+                    f"shape {shape}; single pixels are left out by ignore_index"
+                )
         return super().__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true: Any, y_pred: Any) -> tf.Tensor:
@@ -758,7 +760,10 @@ class _FunctionLoss(_SegmentationLoss):
         if options["class_weights"] is not None:
             options["class_weights"] = _checked_weights("class_weights", options["class_weights"])
         _check(**{option: value for option, value in options.items() if option in _RULES})
-        self._options = options
+        self._options = {
+            option: value.item() if isinstance(value, np.generic) else value
+            for option, value in options.items()
+        }
 
     def _image_losses(self, y_true: Any, y_pred: Any, *, averaged: bool) -> tf.Tensor:
         values = type(self)._function(y_true, y_pred, **self._options)
