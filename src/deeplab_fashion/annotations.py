@@ -150,19 +150,25 @@ class SkippedRecord:
 
     Args:
         source: The annotation file.
-        row: The line of a CSV, its header being line 1; or the place of the annotation or image
-            in its JSON list, the first being 1.
+        row: The line of a CSV, its header being line 1; or the place of an item in its JSON list,
+            the first being 1; or 0 for a photo that the file does not mention.
         image_id: The photo that was left out; empty where the row does not tell.
         reason: The rule that was broken, and what was found.
+        kind: What ``row`` counts: a "row" of a CSV, an "annotation" or "image" of a JSON.
+
+    Example:
+        >>> print(SkippedRecord("train.csv", 7, "0002", "ClassId is missing"))
+        train.csv, row 7, image '0002': ClassId is missing
     """
 
     source: str
     row: int
     image_id: str
     reason: str
+    kind: str = "row"
 
     def __str__(self) -> str:
-        return f"{self.source}, row {self.row}, image {self.image_id!r}: {self.reason}"
+        return f"{self.source}, {self.kind} {self.row}, image {self.image_id!r}: {self.reason}"
 
 
 @dataclass(frozen=True, repr=False)
@@ -235,8 +241,10 @@ class _Collector:
     ) -> None:
         if on_error not in ("raise", "skip"):
             raise ValueError(f"on_error must be 'raise' or 'skip', but is {on_error!r}")
-        if not Path(images_dir).is_dir():
+        if check_images and not Path(images_dir).is_dir():
             raise ImageError(f"images_dir must be a folder of photos, but {images_dir} is none")
+        if isinstance(image_ids, str):
+            raise TypeError(f"image_ids must be a collection of ids, but is the str {image_ids!r}")
         self.source = str(source)
         self._images_dir = Path(images_dir)
         self._taxonomy = taxonomy
@@ -249,12 +257,15 @@ class _Collector:
     def wants(self, image_id: str) -> bool:
         return self._wanted is None or image_id in self._wanted
 
-    def fail(self, row: int, image_id: str, error: Exception) -> None:
+    def given_up(self, image_id: str) -> bool:
+        return image_id in self._photos and self._photos[image_id] is None
+
+    def fail(self, row: int, image_id: str, error: Exception, kind: str = "row") -> None:
         """Raise the fault, or note it and give up the photo."""
-        fault = SkippedRecord(self.source, row, image_id, str(error))
+        fault = SkippedRecord(self.source, row, image_id, str(error), kind)
         if self._on_error == "raise":
-            kind = ImageError if isinstance(error, ImageError) else AnnotationError
-            raise kind(str(fault)) from error
+            error_class = ImageError if isinstance(error, ImageError) else AnnotationError
+            raise error_class(str(fault)) from error
         self._faults.append(fault)
         if image_id:
             self._photos[image_id] = None
@@ -299,6 +310,8 @@ class _Collector:
         photo.crowd.append(crowd)
 
     def finish(self) -> AnnotationSet:
+        for image_id in sorted((self._wanted or frozenset()) - self._photos.keys()):
+            self.fail(0, image_id, AnnotationError("image_ids names it, but the file does not"))
         records = [
             ImageAnnotation(
                 image_id,
@@ -401,19 +414,19 @@ def read_imaterialist(
             image_id = ""
             try:
                 fields = _csv_fields(line)
+                if fields == header:
+                    raise AnnotationError("the header must occur once, but is repeated here")
+                image_id = fields[place["ImageId"]] if place["ImageId"] < len(fields) else ""
                 if len(fields) != len(header):
                     raise AnnotationError(
                         f"the header has {len(header)} columns, but this row has {len(fields)}"
                     )
-                if fields == header:
-                    raise AnnotationError("the header is repeated")
-                image_id = fields[place["ImageId"]]
                 if not image_id:
                     raise AnnotationError("ImageId is empty")
                 if collector.wants(image_id):
                     _add_row(collector, row, fields, place)
             except (AnnotationError, ImageError, RleFormatError, TaxonomyError) as error:
-                collector.fail(row, image_id, error)
+                collector.fail(row, image_id or _id_in_damaged(line, place), error)
             if progress is not None and row % 256 == 0:
                 progress(done, total)
     if progress is not None:
@@ -473,6 +486,13 @@ def _csv_fields(line: bytes) -> list[str]:
     return "".join(pieces).split("\0")
 
 
+def _id_in_damaged(line: bytes, place: Mapping[str, int]) -> str:
+    """Return the ImageId of a row that is not well formed, whose photo must be given up too."""
+    fields = line.decode("utf-8", "replace").split(",")
+    found = fields[place["ImageId"]].strip() if place["ImageId"] < len(fields) else ""
+    return "" if found == "ImageId" else found
+
+
 def _add_row(collector: _Collector, row: int, fields: list[str], place: Mapping[str, int]) -> None:
     image_id = fields[place["ImageId"]]
     size = None
@@ -494,6 +514,7 @@ def _add_row(collector: _Collector, row: int, fields: list[str], place: Mapping[
 class _JsonReader:
     """Reads a JSON object in pieces and never holds more than one piece and the item at hand."""
 
+    _PIECE = 1 << 20
     _SPACE = re.compile(r"[ \t\n\r]*")
     _LONGEST_LITERAL = 16
 
@@ -552,9 +573,10 @@ class _JsonReader:
 
     def _more(self) -> bool:
         rest = self._text[self._at :]
-        chunk = self._file.read(max(1 << 20, len(rest)))
-        self._dropped += self._at
-        self._text, self._at = rest + chunk, 0
+        chunk = self._file.read(max(self._PIECE, len(rest)))
+        if chunk:
+            self._dropped += self._at
+            self._text, self._at = rest + chunk, 0
         return bool(chunk)
 
     def _peek(self) -> str:
@@ -690,7 +712,7 @@ def read_fashionpedia(
                 file_name = _json_field(item, "file_name", str)
                 collector.photo(place, image_id, file_name, sizes[image_id])
             except faults as error:
-                collector.fail(place, image_id, error)
+                collector.fail(place, image_id, error, "image")
         elif key == "categories" and place:
             try:
                 category_id, name = _json_whole(item, "id"), _json_field(item, "name", str)
@@ -704,7 +726,7 @@ def read_fashionpedia(
                             f"but {known!r} in taxonomy {taxonomy.name!r}"
                         )
             except AnnotationError as error:
-                raise AnnotationError(f"{json}, categories, row {place}: {error}") from None
+                raise AnnotationError(f"{json}, category {place}: {error}") from None
             names[category_id] = name
     for key, place, item in _json_items(path, _LISTS, progress):
         found.add(key)
@@ -713,13 +735,15 @@ def read_fashionpedia(
         image_id = ""
         try:
             image_id = _json_image_id(item, "image_id")
-            if not collector.wants(image_id):
+            if not collector.wants(image_id) or (
+                image_id not in sizes and collector.given_up(image_id)
+            ):
                 continue
             if image_id not in sizes:
                 raise AnnotationError("image_id must be the id of one of the file's images")
             _add_item(collector, place, image_id, sizes[image_id], item, names)
         except faults as error:
-            collector.fail(place, image_id, error)
+            collector.fail(place, image_id, error, "annotation")
     missing = sorted(set(_LISTS) - found)
     if missing:
         raise AnnotationError(f"{json}: the lists {', '.join(missing)} are missing")
@@ -928,6 +952,13 @@ def _region_rows(record: ImageAnnotation) -> Iterator[dict[str, str]]:
         }
 
 
+def _check_mapping(row: object, number: int) -> None:
+    if not isinstance(row, Mapping):
+        raise TypeError(
+            f"rows must be ImageAnnotation or mappings, but row {number} is {row!r:.60}"
+        )
+
+
 def _submission_rows(rows: Iterable[Row]) -> Iterator[dict[str, str]]:
     number = 0
     for row in rows:
@@ -936,19 +967,20 @@ def _submission_rows(rows: Iterable[Row]) -> Iterator[dict[str, str]]:
             number += len(row.regions)
             continue
         number += 1
+        _check_mapping(row, number)
         try:
             pixels = row["EncodedPixels"]
             if not isinstance(pixels, RunLengthMask):
                 pixels = RunLengthMask.from_kaggle(pixels, _LARGEST_SIZE)
             attribute_ids = row.get("AttributesIds") or ()
+            if isinstance(attribute_ids, str):
+                attribute_ids = attribute_ids.split(",")
             yield {
                 "ImageId": str(row["ImageId"]),
                 "EncodedPixels": pixels.to_kaggle(),
                 "ClassId": str(_whole(str(row["ClassId"]), "ClassId")),
-                "AttributesIds": (
-                    attribute_ids
-                    if isinstance(attribute_ids, str)
-                    else ",".join(str(index(number)) for number in attribute_ids)
+                "AttributesIds": ",".join(
+                    str(_whole(str(attribute), "an attribute")) for attribute in attribute_ids
                 ),
             }
         except KeyError as error:
@@ -960,8 +992,9 @@ def _submission_rows(rows: Iterable[Row]) -> Iterator[dict[str, str]]:
 def write_coco(path: str | Path, rows: Iterable[Row], *, compressed: bool = True) -> None:
     """Write predictions as COCO results: a JSON list of one object for each region.
 
-    Each object has ``image_id``, ``category_id``, ``segmentation``, ``bbox`` and ``score``. An id
-    that is a plain number becomes a number, as pycocotools wants it.
+    Each object has ``image_id``, ``category_id``, ``segmentation`` and ``score``, but no ``bbox``:
+    where there is one, pycocotools takes its area for that of the region. An id that is a plain
+    number becomes a number, as pycocotools wants it.
 
     Args:
         path: The file to write; it appears whole or not at all.
@@ -1003,12 +1036,10 @@ def _json_id(image_id: object) -> int | str:
 def _coco_item(
     image_id: object, category_id: int, region: RunLengthMask, compressed: bool
 ) -> dict[str, Any]:
-    top, left, bottom, right = region.bbox
     return {
         "image_id": _json_id(image_id),
         "category_id": category_id,
         "segmentation": region.to_coco(compressed),
-        "bbox": [left, top, right - left, bottom - top],
     }
 
 
@@ -1021,6 +1052,7 @@ def _results(rows: Iterable[Row], compressed: bool) -> Iterator[dict[str, Any]]:
             number += len(row.regions)
             continue
         number += 1
+        _check_mapping(row, number)
         try:
             region = row["segmentation"]
             if not isinstance(region, RunLengthMask):
@@ -1053,7 +1085,12 @@ def write_fashionpedia(
         AnnotationError: If an id occurs twice.
 
     Example:
-        (see `read_fashionpedia`)
+        >>> import tempfile
+        >>> from deeplab_fashion import samples, taxonomy
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_fashionpedia(folder + "/ccp.json", samples.load(), taxonomy.CCP)
+        ...     len(Taxonomy.from_json(folder + "/ccp.json"))
+        59
     """
     _write(path, _fashionpedia_chunks(records, taxonomy))
 
@@ -1090,9 +1127,12 @@ def _fashionpedia_items(
             record.regions, record.category_ids, record.attribute_ids, record.crowd, strict=True
         ):
             number += 1
+            taxonomy.category(category_id)
+            top, left, bottom, right = region.bbox
             yield {
                 "id": number,
-                **_coco_item(record.image_id, taxonomy.category(category_id).id, region, True),
+                **_coco_item(record.image_id, category_id, region, True),
+                "bbox": [left, top, right - left, bottom - top],
                 "area": region.area,
                 "iscrowd": int(crowd),
                 "attribute_ids": list(attribute_ids),
