@@ -142,7 +142,7 @@ def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
         size: The wanted (height, width).
 
     Returns:
-        Shape (*size, 3).
+        Shape (height, width, 3).
 
     Example:
         >>> resize(np.full((4, 6, 3), 9, np.uint8), (2, 3)).tolist()[0][0]
