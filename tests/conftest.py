@@ -13,3 +13,16 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the real data in ../shared, which is not beside this checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def colour_model():
+    """A network whose right answer is known: black, red, green, blue -> class 0, 1, 2, 3."""
+    import keras
+    import numpy as np
+
+    model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(4, 1)])
+    kernel = np.zeros((1, 1, 3, 4), np.float32)
+    kernel[0, 0, [0, 1, 2], [1, 2, 3]] = 0.1
+    model.set_weights([kernel, np.array([12, 0, 0, 0], np.float32)])
+    return model
