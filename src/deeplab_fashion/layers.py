@@ -4,6 +4,7 @@ Every layer works on images of any size, in any floating-point precision, and ca
 loaded by name. Sizes are ``(height, width)`` and data is channels-last throughout.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -43,7 +44,7 @@ def _build(layer: keras.layers.Layer, shape: Shape) -> Shape:
 
 
 @_register
-class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
+class BatchNormalization(keras.layers.BatchNormalization):
     """Batch normalisation by TensorFlow's fused kernel.
 
     The same mathematics, variables and options as ``keras.layers.BatchNormalization``; the fused
@@ -92,7 +93,7 @@ class BatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]
 
 
 @_register
-class DepthwiseConv2D(keras.layers.DepthwiseConv2D):  # type: ignore[misc]
+class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
     """Depthwise convolution whose gradients are taken in float32 when it runs in half precision.
 
     Otherwise ``keras.layers.DepthwiseConv2D``. The processor's bfloat16 kernels for these two
@@ -109,7 +110,7 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):  # type: ignore[misc]
                 x, kernel, self.strides, self.padding, self.data_format, self.dilation_rate
             )
 
-        @tf.custom_gradient  # type: ignore[misc]
+        @tf.custom_gradient
         def convolve_exactly(x: Any, kernel: Any) -> Any:
             def gradient(upstream: Any) -> Any:
                 with tf.GradientTape() as tape:
@@ -128,7 +129,7 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):  # type: ignore[misc]
 
 
 @_register
-class Preprocessing(keras.layers.Layer):  # type: ignore[misc]
+class Preprocessing(keras.layers.Layer):
     """Turn raw pixels in [0, 255] into what a pre-trained network was trained on.
 
         y = (x - mean) / scale
@@ -182,7 +183,7 @@ class Preprocessing(keras.layers.Layer):  # type: ignore[misc]
 
 
 @_register
-class ResizeToMatch(keras.layers.Layer):  # type: ignore[misc]
+class ResizeToMatch(keras.layers.Layer):
     """Resize a feature map bilinearly to another tensor's height and width.
 
     Called with ``[features, reference]``. The size is read from the reference when the layer runs,
@@ -215,7 +216,7 @@ class ResizeToMatch(keras.layers.Layer):  # type: ignore[misc]
 
 
 @_register
-class DilatedMaxPooling2D(keras.layers.MaxPooling2D):  # type: ignore[misc]
+class DilatedMaxPooling2D(keras.layers.MaxPooling2D):
     """Max pooling at stride 1 whose window is spread out by a dilation rate.
 
     What a strided pooling becomes when an earlier stride of the same network was removed.
@@ -243,9 +244,19 @@ class DilatedMaxPooling2D(keras.layers.MaxPooling2D):  # type: ignore[misc]
 
     def call(self, inputs: Any) -> Any:
         """Return the maximum over each spread-out window, at the input's size."""
-        return tf.nn.pool(
-            inputs, self.pool_size, "MAX", padding="SAME", dilations=[self.dilation_rate] * 2
-        )
+        outputs = inputs
+        for axis, window in zip((1, 2), self.pool_size, strict=True):
+            reach = self.dilation_rate * (window - 1)
+            padding = [[0, 0], [0, 0], [0, 0], [0, 0]]
+            padding[axis] = [reach // 2, reach - reach // 2]
+            padded = tf.pad(outputs, padding, constant_values=outputs.dtype.min)
+            size = tf.shape(inputs)[axis]
+            starts = range(0, reach + 1, self.dilation_rate)
+            shifted = [
+                padded[:, s : s + size] if axis == 1 else padded[:, :, s : s + size] for s in starts
+            ]
+            outputs = functools.reduce(tf.maximum, shifted)
+        return tf.ensure_shape(outputs, inputs.shape)
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that rebuild the layer."""
@@ -254,22 +265,22 @@ class DilatedMaxPooling2D(keras.layers.MaxPooling2D):  # type: ignore[misc]
 
 
 @_register
-class ConvBlock(keras.layers.Layer):  # type: ignore[misc]
+class ConvBlock(keras.layers.Layer):
     """Convolution, batch normalisation, ReLU: the unit that ASPP and decoder are made of.
 
     Args:
         filters: Output channels. At least 1.
         kernel_size: Height and width of the kernel, in pixels. At least 1.
         dilation_rate: Distance between two taps of the kernel, in pixels. At least 1.
-        separable: A depthwise convolution followed by a 1 × 1 convolution in place of a dense
-            kernel. Without effect on a 1 × 1 kernel.
+        separable: A depthwise convolution followed by a 1x1 convolution in place of a dense
+            kernel. Without effect on a 1x1 kernel.
         batch_norm_momentum: How much of the moving average a step keeps, in [0, 1).
         synchronized: Whether replicas share their batch statistics.
 
     References:
         Chen et al., Encoder-Decoder with Atrous Separable Convolution for Semantic Image
         Segmentation, 2018. Deviation: no normalisation or activation between the depthwise and the
-        1 × 1 convolution, which saves two passes over the widest tensors.
+        1x1 convolution, which saves two passes over the widest tensors.
 
     Example:
         >>> import numpy as np
@@ -356,7 +367,7 @@ class ConvBlock(keras.layers.Layer):  # type: ignore[misc]
 
 
 @_register
-class ImagePooling(keras.layers.Layer):  # type: ignore[misc]
+class ImagePooling(keras.layers.Layer):
     """The whole image's mean feature, projected and spread over every pixel again.
 
     Args:
@@ -420,17 +431,17 @@ class ImagePooling(keras.layers.Layer):  # type: ignore[misc]
 
 
 @_register
-class ASPP(keras.layers.Layer):  # type: ignore[misc]
+class ASPP(keras.layers.Layer):
     """Atrous spatial pyramid pooling: one feature map seen at several scales at once.
 
-    A 1 × 1 convolution, one 3 × 3 convolution per rate, and the pooled image run side by side on
-    the input; their concatenation is projected by a 1 × 1 convolution.
+    A 1x1 convolution, one 3x3 convolution per rate, and the pooled image run side by side on
+    the input; their concatenation is projected by a 1x1 convolution.
 
     Args:
         filters: Channels of every branch and of the output. At least 1.
-        rates: Dilation rate of each 3 × 3 branch, in pixels of the input. (6, 12, 18) belongs to
+        rates: Dilation rate of each 3x3 branch, in pixels of the input. (6, 12, 18) belongs to
             output stride 16, (12, 24, 36) to 8.
-        separable: Depthwise separable branches; False for dense 3 × 3 kernels.
+        separable: Depthwise separable branches; False for dense 3x3 kernels.
         dropout: Share of the output's values dropped in training, in [0, 1).
         batch_norm_momentum: As in ``ConvBlock``.
         synchronized: As in ``ConvBlock``.
@@ -521,16 +532,16 @@ class ASPP(keras.layers.Layer):  # type: ignore[misc]
 
 
 @_register
-class DeepLabDecoder(keras.layers.Layer):  # type: ignore[misc]
+class DeepLabDecoder(keras.layers.Layer):
     """Sharpen deep features with early, fine ones.
 
-    Called with ``[deep, skip]``: the skip is reduced by a 1 × 1 convolution, the deep features are
-    resized to the skip's size, and two 3 × 3 convolutions refine their concatenation.
+    Called with ``[deep, skip]``: the skip is reduced by a 1x1 convolution, the deep features are
+    resized to the skip's size, and two 3x3 convolutions refine their concatenation.
 
     Args:
         filters: Output channels. At least 1.
         skip_filters: Channels that the skip is reduced to. At least 1.
-        separable: Depthwise separable 3 × 3 convolutions; False for dense ones.
+        separable: Depthwise separable 3x3 convolutions; False for dense ones.
         batch_norm_momentum: As in ``ConvBlock``.
         synchronized: As in ``ConvBlock``.
 

@@ -2,8 +2,7 @@
 
 The network's own graph is walked once. A layer whose stride would take the features beyond the
 output stride loses it, and every kernel behind it is spread out by the same factor, so that each
-output still sees the input pixels it saw before. No variable changes its shape: the pre-trained
-weights fit as they are.
+output still sees the input pixels it saw before. The pre-trained weights fit as they are.
 """
 
 import re
@@ -12,117 +11,182 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import numpy as np
 
 from deeplab_fashion import layers
 
-_KERNELS = (
-    keras.layers.Conv2D,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.SeparableConv2D,
-)
+_KERNELS = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
 _POOLS = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))
-
-
-def _snake_case(name: str) -> str:
-    name = re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", name)
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 def dilate(
     network: keras.Model,
+    image: Any,
     features: dict[int, str],
     *,
     output_stride: int,
-    input_channels: int = 3,
-    multi_grid: Sequence[int] = (1,),
-    batch_norm: dict[str, Any] | None = None,
-) -> tuple[keras.Model, list[tuple[Any, Any]]]:
-    """Rebuild ``network`` with features no coarser than ``output_stride``.
+    multi_grid: Sequence[int],
+    batch_norm: dict[str, Any],
+) -> tuple[list[Any], list[tuple[Any, Any]]]:
+    """Run ``image`` through a copy of ``network`` whose features are no coarser than asked.
 
     Args:
         network: A functional model of one image, at its own full stride.
-        features: From stride to the name of the layer that holds the features at that stride.
+        image: The symbolic tensor that the copy starts from.
+        features: From stride to the name of the operation that ends in the features there. An
+            operation that Keras named by itself is known by its kind and its place, ``add_0``.
         output_stride: The coarsest stride to keep.
-        input_channels: Channels of the new network's input.
         multi_grid: Factors of the dilation of the last stage's kernels, in turn.
         batch_norm: Settings that replace those of every batch normalisation.
 
     Returns:
-        A model from the image to the list of features, finest first, the deepest last; and the
-        pairs (old layer, new layer), for carrying weights over.
+        The features, finest first, and the pairs (old layer, new layer) of all layers.
     """
-    full_stride = max(features)
-    # of every tensor: its stride in the untouched network, and the dilation that makes good for
-    # the part of that stride which was removed
-    state: dict[int, tuple[int, int]] = {id(tensor): (1, 1) for tensor in network.inputs}
-    followers: dict[int, list[Any]] = {}
-    for operation in network.operations:
-        for tensor in keras.tree.flatten(operation.input):
-            followers.setdefault(id(tensor), []).append(operation)
-    unnamed: Counter[str] = Counter()
-    pairs: list[tuple[Any, Any]] = []
-    last_stage_kernels = 0
+    surgeon = _Surgeon(max(features), output_stride, tuple(multi_grid), batch_norm)
+    surgeon.scale_of[id(image)] = (1, 1)
+    keras.models.clone_model(
+        network,
+        input_tensors=image,
+        clone_function=lambda operation: operation,
+        call_function=surgeon.apply,
+    )
+    kept = [stride for stride in sorted(features) if stride < output_stride] + [max(features)]
+    return [surgeon.output_of[features[stride]] for stride in kept], surgeon.pairs
 
-    def is_exact_padding(operation: Any) -> bool:
-        """Whether a padding gives ceil(size / stride) for every size, so that it may stay."""
-        (top, bottom), (left, right) = operation.padding
-        follower = followers[id(operation.output)][0]
-        size = getattr(follower, "kernel_size", None) or getattr(follower, "pool_size", None)
-        return top == bottom == left == right == _pair(size)[0] // 2
 
-    def rebuild(operation: Any) -> Any:
-        nonlocal last_stage_kernels
-        sources = keras.tree.flatten(operation.input)
-        stride, dilation = max(state[id(tensor)] for tensor in sources)
-        config = operation.get_config()
+def carry_over(old: Any, new: Any) -> None:
+    """Copy the variables of one layer of a pair to the other."""
+    for source, target in zip(old.weights, new.weights, strict=True):
+        value = source.numpy()
+        if isinstance(new, keras.layers.DepthwiseConv2D) and target is new.kernel:
+            value = value.reshape(target.shape)  # from a grouped convolution: (h, w, 1, channels)
+        elif value.shape != tuple(target.shape):
+            value = adapt_channels(value, target.shape[2])
+        target.assign(value)
+
+
+def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """Fit the first kernel, of shape (h, w, 3, filters), to another number of input channels.
+
+    One or two channels: the first counts as a grey photo, which is RGB with three equal channels.
+    Four or more: the first three are RGB. Any other channel starts with a kernel of zeros.
+    """
+    adapted = np.zeros((*kernel.shape[:2], channels, kernel.shape[3]), kernel.dtype)
+    if channels < 3:
+        adapted[:, :, 0] = kernel.sum(axis=2)
+    else:
+        adapted[:, :, :3] = kernel
+    return adapted
+
+
+class _Surgeon:
+    def __init__(
+        self,
+        full_stride: int,
+        output_stride: int,
+        multi_grid: tuple[int, ...],
+        batch_norm: dict[str, Any],
+    ) -> None:
+        self.full_stride = full_stride
+        self.output_stride = output_stride
+        self.multi_grid = multi_grid
+        self.batch_norm = batch_norm
+        # of a tensor: its stride in the untouched network, and the dilation that makes good for
+        # the part of that stride which was removed
+        self.scale_of: dict[int, tuple[int, int]] = {}
+        self.padded: dict[int, tuple[Any, int]] = {}
+        self.output_of: dict[str, Any] = {}
+        self.pairs: list[tuple[Any, Any]] = []
+        self.unnamed: Counter[str] = Counter()
+        self.last_stage_kernels = 0
+
+    def apply(self, operation: Any, *args: Any, **kwargs: Any) -> Any:
+        """Call the copy of ``operation`` that takes its place."""
+        if isinstance(operation, keras.Sequential):
+            outputs = args[0]
+            for layer in operation.layers:
+                outputs = self.apply(layer, outputs)
+            return outputs
+        config = operation.get_config() | {"name": self._stable_name(operation)}
+        tensors = [t for t in keras.tree.flatten(args) if isinstance(t, keras.KerasTensor)]
+        stride, dilation = max(self.scale_of[id(tensor)] for tensor in tensors)
         kind = type(operation)
-        prefix = _snake_case(kind.__name__)
-        if re.fullmatch(rf"{prefix}(_\d+)?", operation.name):
-            config["name"] = f"{prefix}_{unnamed[prefix]}"
-            unnamed[prefix] += 1
-
-        own_stride = 1
         if isinstance(operation, _KERNELS + _POOLS):
-            own_stride = _pair(operation.strides)[0]
-            spread = dilation
-            if isinstance(operation, _KERNELS) and _pair(operation.kernel_size)[0] > 1:
-                if stride == full_stride:
-                    spread *= multi_grid[last_stage_kernels % len(multi_grid)]
-                    last_stage_kernels += 1
-            padded_by = getattr(sources[0], "_keras_history", (None,))[0]
-            if not (
-                isinstance(padded_by, keras.layers.ZeroPadding2D) and is_exact_padding(padded_by)
-            ):
+            own_stride = _first(operation.strides)
+            (source,) = tensors
+            if id(source) in self.padded and self.padded[id(source)][1] != _extent(operation) // 2:
+                args = (self.padded[id(source)][0],)
                 config["padding"] = "same"
-            if stride * own_stride > output_stride:
+            elif id(source) not in self.padded:
+                config["padding"] = "same"
+            kind = self._spread(operation, config, source, stride, dilation)
+            stride *= own_stride
+            if stride > self.output_stride:
                 config["strides"] = (1, 1)
+                if _extent(operation) % 2 == 0:
+                    # "same" would put half of the padding before a spread-out even kernel
+                    before = (_extent(operation) - 1) // 2 * dilation
+                    after = _extent(operation) // 2 * dilation
+                    sides = ((before, after), (before, after))
+                    args = (
+                        keras.layers.ZeroPadding2D(sides, name=f"{config['name']}_pad")(source),
+                    )
+                    config["padding"] = "valid"
                 dilation *= own_stride
-            if isinstance(operation, _KERNELS):
-                config["dilation_rate"] = (spread, spread)
-            elif spread > 1 and isinstance(operation, keras.layers.MaxPooling2D):
-                kind = layers.DilatedMaxPooling2D
-                config["dilation_rate"] = spread
-            if kind is keras.layers.DepthwiseConv2D:
-                kind = layers.DepthwiseConv2D
-        elif isinstance(operation, keras.layers.ZeroPadding2D) and not is_exact_padding(operation):
-            kind = keras.layers.Identity
-            config = {"name": config["name"], "dtype": config["dtype"]}
         elif isinstance(operation, keras.layers.BatchNormalization):
             kind = layers.BatchNormalization
-            config |= batch_norm or {}
-        for tensor in keras.tree.flatten(operation.output):
-            state[id(tensor)] = (stride * own_stride, dilation)
+            config |= self.batch_norm
         new = kind.from_config(config)
-        pairs.append((operation, new))
-        return new
+        outputs = new(*args, **kwargs)
+        self.pairs.append((operation, new))
+        self.output_of[new.name] = outputs
+        self.scale_of[id(outputs)] = (stride, dilation)
+        if isinstance(operation, keras.layers.ZeroPadding2D):
+            # Padding before a strided kernel may stay if it is the same on all sides, for then
+            # every size becomes ceil(size / stride); else "same" takes its place.
+            amounts = set(keras.tree.flatten(operation.padding))
+            self.padded[id(outputs)] = (args[0], amounts.pop() if len(amounts) == 1 else -1)
+        return outputs
 
-    image = keras.Input((None, None, input_channels), name="image")
-    dilated = keras.models.clone_model(network, input_tensors=image, clone_function=rebuild)
-    names = {old.name: new.name for old, new in pairs}
-    kept = [stride for stride in sorted(features) if stride < output_stride] + [full_stride]
-    outputs = [dilated.get_layer(names[features[stride]]).output for stride in kept]
-    return keras.Model(dilated.inputs, outputs, name=network.name), pairs
+    def _stable_name(self, operation: Any) -> str:
+        """Return a name that does not depend on what else the process has built."""
+        kind = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<!^)(?=[A-Z][a-z])", "_", type(operation).__name__)
+        kind = kind.lower()
+        if not re.fullmatch(rf"{kind}(_\d+)?", operation.name):
+            return str(operation.name)
+        self.unnamed[kind] += 1
+        return f"{kind}_{self.unnamed[kind] - 1}"
+
+    def _spread(
+        self, operation: Any, config: dict[str, Any], source: Any, stride: int, dilation: int
+    ) -> type:
+        """Write the dilation into ``config``; return the class that can carry it out."""
+        kind = type(operation)
+        if isinstance(operation, _KERNELS):
+            if stride == self.full_stride and _extent(operation) > 1:
+                dilation *= self.multi_grid[self.last_stage_kernels % len(self.multi_grid)]
+                self.last_stage_kernels += 1
+            config["dilation_rate"] = (dilation, dilation) if _extent(operation) > 1 else (1, 1)
+            if kind is keras.layers.Conv2D and operation.groups == source.shape[-1] > 1:
+                # TensorFlow has no gradient of a grouped convolution on the CPU.
+                for name in ("initializer", "regularizer", "constraint"):
+                    config[f"depthwise_{name}"] = config.pop(f"kernel_{name}")
+                config["depth_multiplier"] = config.pop("filters") // config.pop("groups")
+                return layers.DepthwiseConv2D
+            return layers.DepthwiseConv2D if kind is keras.layers.DepthwiseConv2D else kind
+        if dilation > 1 and _extent(operation) > 1:
+            if kind is not keras.layers.MaxPooling2D:
+                raise ValueError(f"layer {operation.name}: only max pooling can be dilated")
+            config["dilation_rate"] = dilation
+            return layers.DilatedMaxPooling2D
+        return kind
+
+
+def _first(value: Any) -> int:
+    return int(value if isinstance(value, int) else value[0])
+
+
+def _extent(operation: Any) -> int:
+    """Return the longer side of a kernel or pooling window."""
+    window = operation.kernel_size if hasattr(operation, "kernel_size") else operation.pool_size
+    return int(window if isinstance(window, int) else max(window))
