@@ -248,7 +248,7 @@ class RunLengthMask:
     def intersection(self, *others: "RunLengthMask") -> Self:
         """Return what lies in all of the regions; faster than a chain of ``&``."""
         edges = self._edges_with(others)
-        starts, stops = np.sort(edges[0::2]), np.sort(edges[1::2])
+        starts, stops = (np.sort(edges[side::2], kind="stable") for side in (0, 1))
         # All n regions are open at starts[i] exactly when stops[i + 1 - n] comes after it, and then
         # that stop ends the run.
         starts = starts[len(others) :]
@@ -267,7 +267,7 @@ class RunLengthMask:
     def __xor__(self, other: object) -> Self:
         if not isinstance(other, RunLengthMask):
             return NotImplemented
-        edges = np.sort(self._edges_with((other,)))
+        edges = np.sort(self._edges_with((other,)), kind="stable")
         # An edge that both regions have is none of the result.
         alone = np.ones(len(edges), np.bool_)
         alone[1:] = edges[1:] != edges[:-1]
@@ -283,7 +283,7 @@ class RunLengthMask:
     def iou(self, other: "RunLengthMask") -> float:
         """Return the area of the intersection over that of the union; NaN if both are empty."""
         edges = self._edges_with((other,))
-        starts, stops = np.sort(edges[0::2]), np.sort(edges[1::2])
+        starts, stops = (np.sort(edges[side::2], kind="stable") for side in (0, 1))
         shared = int(np.maximum(stops[:-1] - starts[1:], 0).sum())
         total = self.area + other.area - shared
         return shared / total if total else float("nan")
@@ -583,8 +583,8 @@ def paint_labels(
                 painted = np.repeat(shown, extent)
     grid = painted.reshape((rows, columns), order="F")
     if target[1] > columns:
-        grid = grid[:, (2 * np.arange(target[1]) + 1) * width // (2 * target[1])]
-    return np.ascontiguousarray(grid)
+        grid = grid.T[(2 * np.arange(target[1]) + 1) * width // (2 * target[1])].T
+    return grid
 
 
 def _set(mask: RunLengthMask, size: tuple[int, int], edges: _Pixels) -> None:
@@ -713,21 +713,15 @@ def _counts_to_edges(counts: _Pixels, size: tuple[int, int]) -> _Pixels:
     """Return the edges of COCO's counts, once all of them are checked."""
     pixels = size[0] * size[1]
     edges = np.cumsum(counts)
-    # A sum beyond int64 wraps around to a negative number, so the first one to leave is seen.
-    if (
-        counts.min(initial=0) < 0
-        or counts[1::2].min(initial=1) < 1
-        or edges.min(initial=0) < 0
-        or edges.max(initial=0) != pixels
-    ):
+    whole = not len(counts) or (counts[0] >= 0 and edges[-1] == pixels)
+    # A sum beyond int64 wraps around to a negative number.
+    if not whole or counts[1:].min(initial=1) < 1 or edges.min(initial=0) < 0:
         _refuse_counts(counts.tolist(), size)
-    edges = edges[: len(edges) // 2 * 2]
-    gaps = counts[2 : len(edges) : 2]
-    if gaps.min(initial=1) < 1:
+        edges = edges[: len(edges) // 2 * 2]
         apart = np.ones(len(edges), np.bool_)
-        apart[1:-1:2] = apart[2:-1:2] = gaps > 0
-        edges = edges[apart]
-    return edges
+        apart[1:-1:2] = apart[2:-1:2] = counts[2 : len(edges) : 2] > 0
+        return edges[apart]
+    return edges[: len(edges) // 2 * 2]
 
 
 def _refuse_counts(counts: list[int], size: tuple[int, int]) -> None:
@@ -762,16 +756,18 @@ def _non_empty(edges: _Pixels) -> _Pixels:
 
 def _union(edges: _Pixels) -> _Pixels:
     """Return the edges of the union of intervals that are not empty, in any order."""
-    edges = edges.copy()
-    edges[0::2].sort()
-    edges[1::2].sort()
-    # With both sorted, a stop ends the union when the start that follows it comes later.
-    apart = edges[1:-1:2] < edges[2:-1:2]
-    if apart.all():
-        return edges
-    keep = np.ones(len(edges), np.bool_)
-    keep[1:-1:2] = keep[2:-1:2] = apart
-    return edges[keep]
+    if not len(edges):
+        return _NONE
+    # What is sorted in parts already, as here, is quickest to merge by the stable method.
+    starts = np.sort(edges[0::2], kind="stable")
+    stops = np.sort(edges[1::2], kind="stable")
+    # With both sorted, a stop ends a run of the union when the start that follows comes later.
+    apart = np.flatnonzero(stops[:-1] < starts[1:])
+    result = np.empty(2 * len(apart) + 2, np.int64)
+    result[0], result[-1] = starts[0], stops[-1]
+    result[1:-1:2] = stops[apart]
+    result[2:-1:2] = starts[apart + 1]
+    return result
 
 
 def _spread(first: _Pixels, extent: _Pixels) -> tuple[_Pixels, _Pixels]:
@@ -787,32 +783,36 @@ def _changes(mask: NDArray[Any]) -> _Pixels:
     height, width = mask.shape
     if not mask.size:
         return _NONE
-    data = (mask if mask.itemsize == 1 else mask != 0).view(np.uint8)
+    data = mask if mask.itemsize == 1 else mask != 0
     if data.flags.f_contiguous:
         changes = _differences(data.reshape(-1, order="F"), 1) + 1
     else:
         places = _differences(np.ascontiguousarray(data).reshape(-1), width)
-        row, column = np.divmod(places, width)
-        top = np.flatnonzero((data[-1, :-1] != 0) != (data[0, 1:] != 0)) + 1
-        changes = np.concatenate((column * height + row + 1, top * height))
+        row = places // width
+        top = np.flatnonzero(data[-1, :-1].astype(np.bool_) != data[0, 1:].astype(np.bool_)) + 1
+        # Pixel (row + 1, column) has the number column * height + row + 1.
+        changes = np.concatenate(((places - row * width) * height + row + 1, top * height))
         changes.sort()
     return np.append(0, changes) if data[0, 0] else changes
 
 
-def _differences(flat: NDArray[np.uint8], step: int) -> NDArray[np.intp]:
-    """Return the places whose byte and that ``step`` later are not both zero or both not zero.
+def _differences(flat: NDArray[Any], step: int) -> _Pixels:
+    """Return the places where a pixel is inside and that ``step`` later is not, or vice versa.
 
     Eight bytes are compared at a time; only the few words that differ are looked at more closely.
     """
     here, there = flat[: len(flat) - step], flat[step:]
     whole = len(here) // 8 * 8
-    word = np.flatnonzero(here[:whole].view(np.uint64) != there[:whole].view(np.uint64))
-    few = here[:whole].reshape(-1, 8)[word] != there[:whole].reshape(-1, 8)[word]
-    byte = np.flatnonzero(few)
-    places = (word[byte >> 3] << 3) + (byte & 7)
-    places = np.concatenate((places, np.flatnonzero(here[whole:] != there[whole:]) + whole))
-    real = (here[places] == 0) != (there[places] == 0)
-    return places if real.all() else places[real]
+    words = here[:whole].view(np.uint64), there[:whole].view(np.uint64)
+    word = np.flatnonzero(words[0] != words[1])
+    byte = np.flatnonzero((words[0][word] ^ words[1][word]).view(np.uint8) != 0)
+    places: _Pixels = (word[byte >> 3] << 3) + (byte & 7)
+    if whole < len(here):
+        places = np.append(places, np.flatnonzero(here[whole:] != there[whole:]) + whole)
+    if flat.dtype == np.bool_:
+        return places
+    real: _Pixels = places[(here[places] == 0) != (there[places] == 0)]
+    return real
 
 
 def _iou_of_few(
@@ -826,7 +826,7 @@ def _iou_of_few(
     state = np.bitwise_xor.accumulate(1 << (events & 15))
     events >>= 4
     area = np.bincount(state[:-1], events[1:] - events[:-1])
-    seen = np.flatnonzero(area)
+    seen = np.flatnonzero(area != 0)
     inside = (seen[:, None] >> np.arange(len(together)) & 1).astype(np.float64)
     weighted = inside.T * area[seen]
     total = weighted.sum(axis=1)
@@ -841,29 +841,28 @@ def _sampled(masks: Sequence[RunLengthMask], rows: int, columns: int) -> tuple[_
     """Return the runs of all masks on a grid of ``rows`` and no more columns than they have.
 
     Returns:
-        Edges of runs that are not empty, numbered down the columns of the grid, and the mask that
-        each edge is of.
+        Edges of runs that are not empty, numbered down the columns of the grid, shape (runs, 2);
+        and the mask that each run is of, shape (runs,).
     """
     height, width = masks[0]._size
-    rows_before = _samples_before(np.arange(height + 1), height, rows)
     columns_before = _samples_before(np.arange(width + 2).clip(max=width), width, columns)
-    edges = np.concatenate([mask._edges for mask in masks])
-    which = np.repeat(np.arange(len(masks)), [len(mask._edges) for mask in masks])
+    edges = np.concatenate([mask._edges for mask in masks]).reshape(-1, 2)
+    which = np.repeat(np.arange(len(masks)), [len(mask._edges) // 2 for mask in masks])
     column = edges // height
     # Most runs of a large photo lie between two sampled columns: they are left out early.
-    keep = columns_before[column[0::2]] < columns_before[column[1::2] + 1]
-    keep = np.repeat(keep, 2)
-    edges, which, column = edges[keep], which[keep], column[keep]
+    seen = np.flatnonzero(columns_before[column[:, 0]] < columns_before[column[:, 1] + 1])
+    edges, which, column = edges[seen], which[seen], column[seen]
     before = columns_before[column]
-    sampled = columns_before[column + 1] - before
-    edges = before * rows + sampled * rows_before[edges - column * height]
-    keep = np.repeat(edges[0::2] < edges[1::2], 2)
-    return edges[keep], which[keep]
+    rows_before = _samples_before(edges - column * height, height, rows)
+    edges = before * rows + (columns_before[column + 1] - before) * rows_before
+    seen = np.flatnonzero(edges[:, 0] < edges[:, 1])
+    return edges[seen], which[seen]
 
 
 def _topmost(edges: _Pixels, which: _Pixels, pixels: int) -> tuple[_Pixels, _Pixels]:
     """Return which mask lies on top, counted from 1, 0 for none; and for how many pixels."""
-    events = np.sort(edges << 6 | which)
+    events = (edges << 6 | which[:, None]).ravel()
+    events.sort()
     state = np.bitwise_xor.accumulate(1 << (events & 63))
     top = np.zeros(len(events) + 1, np.int64)
     top[1:] = np.frexp(state.astype(np.float64))[1]  # the highest bit
@@ -882,15 +881,16 @@ def _samples_before(position: NDArray[np.int64], source: int, target: int) -> ND
 def _parse_kaggle(text: object) -> _Pixels:
     if not isinstance(text, str):
         raise RleTypeError(f"text must be str, empty for no pixel; got {_show(text)}")
-    if not text.isascii() or text.encode("ascii").translate(None, b"0123456789 "):
+    data = text.encode("utf-8", "surrogatepass")
+    if data.translate(None, b"0123456789 "):
         place = next(i for i, letter in enumerate(text) if letter not in "0123456789 ")
         raise RleFormatError(
             f"text must hold digits and spaces alone; got {text[place]!r} at character {place + 1}"
         )
-    if not text.strip():
+    if not text or text.isspace():
         return _NONE
-    values = np.fromstring(text, np.int64, sep=" ")
-    if " 0" in text or text[0] == "0":
+    values = np.fromstring(data, np.int64, sep=" ")
+    if b" 0" in data or data[0] == 48:
         tokens = text.split()
         number = next(place for place, token in enumerate(tokens) if token[0] == "0")
         raise RleFormatError(
@@ -924,20 +924,24 @@ def _decompress(text: str | bytes) -> _Pixels:
     if codes[-1] > 31:
         raise RleFormatError("counts must end with a whole number; the last byte says it goes on")
     last = np.flatnonzero(codes < 32)
-    digits = np.diff(last, prepend=-1)
+    digits = last.copy()
+    digits[0] += 1
+    digits[1:] -= last[:-1]
     bits = (codes & 31).astype(np.int64)
     values = (bits[last] ^ 16) - 16
-    bad = (digits > 13) | ((digits == 13) & ((values < -8) | (values > 7)))
+    most = int(digits.max())
+    # The 13th group holds the last 3 bits of 63 and the sign.
+    refused = _NONE
+    if most > 12:
+        refused = np.flatnonzero((digits > 13) | ((digits == 13) & (values ^ values >> 63 > 7)))
     longer = np.flatnonzero(digits > 1)
-    place = 1
-    while len(longer) and place < 13:
+    for place in range(1, min(most, 13)):
         values[longer] = (values[longer] << 5) + bits[last[longer] - place]
-        if place == 1:
-            bad[longer] |= (values[longer] >= -16) & (values[longer] < 16)
-        place += 1
-        longer = longer[digits[longer] > place]
-    if bad.any():
-        number = int(bad.argmax())
+        if place == 1:  # what fits one group was written in two or more
+            refused = np.append(refused, longer[(values[longer] + 16).view(np.uint64) < 32])
+        longer = longer[digits[longer] > place + 1]
+    if len(refused):
+        number = int(refused.min())
         written = data[last[number] - digits[number] + 1 : last[number] + 1]
         raise RleFormatError(
             f"count {number + 1} of {len(last)} must be written without needless characters and "
@@ -952,15 +956,13 @@ def _compress(counts: _Pixels) -> str:
     """Return COCO's string of counts; the inverse of :func:`_decompress`."""
     rest = counts.copy()
     rest[3:] -= counts[1:-2]
-    codes, written = [], []
-    goes_on = np.ones(len(rest), np.bool_)
-    while goes_on.any():
-        written.append(goes_on)
-        bits = rest & 31
-        goes_on = (rest < -16) | (rest > 15)
-        codes.append((bits + 48 + 32 * goes_on).astype(np.uint8))
-        rest >>= 5
-    return np.stack(codes, axis=1)[np.stack(written, axis=1)].tobytes().decode("ascii")
+    most = max(int(rest.max(initial=0)), ~int(rest.min(initial=0))).bit_length() // 5 + 1
+    groups = rest >> 5 * np.arange(most)[:, None]
+    # Another group follows where 4 bits and the sign do not hold the rest.
+    goes_on = ((groups + 16).view(np.uint64) > 31).view(np.uint8)
+    codes = (groups.astype(np.uint8) & 31) + (goes_on << 5) + 48
+    codes[1:] *= goes_on[:-1]
+    return codes.T.tobytes().translate(None, b"\0").decode("ascii")
 
 
 def _polygon_edges(part: ArrayLike, number: int, size: tuple[int, int]) -> _Pixels:
