@@ -133,31 +133,34 @@ class _ConfusionMetric(_CheckedMetric):
         """
         y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
         classes, ignore_index = self.num_classes, self.ignore_index
-        truth, outside, ignored = _truth(y_true, y_pred, classes, ignore_index)
-        # Keys 0..cells-1 are the matrix, one more for each rule; Bincount drops what lies beyond.
-        cells = classes**2
-        size = cells + len(_RULES)
+        truth = _true_slots(y_true, y_pred, classes, ignore_index)
         if y_pred.dtype.is_floating:
-            keys = truth * classes + tf.argmax(y_pred, axis=-1, output_type=tf.int32)
-            keys = tf.where(ignored, size, tf.where(outside, cells, keys))
+            predicted = _argmax(y_pred)
         else:
-            predicted = _signed(y_pred)
-            wrong = (predicted < 0) | (predicted >= classes)
-            if ignore_index is not None:
-                wrong &= ~(ignored & (predicted == ignore_index))
-            keys = truth * classes + tf.cast(predicted, tf.int32)
-            keys = tf.where(ignored, size, tf.where(outside, cells, keys))
-            keys = tf.where(wrong, cells + 1, keys)
+            # Predicting ignore_index is right where the truth says so, if it is no class.
+            is_class = ignore_index is not None and 0 <= ignore_index < classes
+            predicted = _slots(y_pred, classes, None if is_class else ignore_index)
+        side = classes + 2
+        keys = truth * side + predicted
         weights = tf.zeros([0], tf.int64)
         if sample_weight is not None:
             given = _broadcast(tf.convert_to_tensor(sample_weight), keys)
             weights = tf.cast(given, tf.int64)
             whole = (tf.cast(weights, given.dtype) == given) & (weights >= 0)
-            keys = tf.where(whole, keys, cells + 2)
+            keys = tf.where(whole, keys, side**2)
             weights = tf.reshape(tf.where(whole, weights, 1), [-1])
-        counts = tf.raw_ops.Bincount(arr=tf.reshape(keys, [-1]), size=size, weights=weights)
-        self._count_broken(counts[cells:])
-        self._confusion.assign_add(tf.reshape(counts[:cells], [classes, classes]))
+        counts = tf.raw_ops.Bincount(arr=tf.reshape(keys, [-1]), size=side**2 + 1, weights=weights)
+        table = tf.reshape(counts[:-1], [side, side])
+        self._count_broken(
+            tf.stack(
+                [
+                    tf.reduce_sum(table[classes]),
+                    tf.reduce_sum(table[:classes, classes:]) + table[-1, classes],
+                    counts[-1],
+                ]
+            )
+        )
+        self._confusion.assign_add(table[:classes, :classes])
 
     @property
     def confusion_matrix(self) -> NDArray[np.int64]:
@@ -417,10 +420,10 @@ class _SoftMetric(_CheckedMetric):
             raise TypeError(
                 f"y_pred must be logits or probabilities, received dtype {y_pred.dtype.name}"
             )
-        truth, outside, ignored = _truth(y_true, y_pred, self.num_classes, self.ignore_index)
-        broken = tf.math.count_nonzero(outside & ~ignored, dtype=tf.int64)
+        truth = _true_slots(y_true, y_pred, self.num_classes, self.ignore_index)
+        broken = tf.reduce_sum(tf.cast(truth == self.num_classes, tf.int64))
         self._count_broken(tf.stack([broken, 0, 0]))
-        weights = tf.cast(~(outside | ignored), tf.float32)
+        weights = tf.cast(truth < self.num_classes, tf.float32)
         if sample_weight is not None:
             given = tf.cast(tf.convert_to_tensor(sample_weight), tf.float32)
             weights *= _broadcast(given, truth)
@@ -520,10 +523,10 @@ class SoftF1(_SoftMetric):
     kind = "f1"
 
 
-def _truth(
+def _true_slots(
     y_true: tf.Tensor, y_pred: tf.Tensor, num_classes: int, ignore_index: int | None
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Return the true labels as int32, where they are no class, and where they are ignored."""
+) -> tf.Tensor:
+    """Return the `_slots` of the truth, from any form that the prediction allows."""
     if None in (y_true.shape.rank, y_pred.shape.rank):
         raise ValueError(
             "y_true and y_pred must have a known number of axes, "
@@ -547,21 +550,37 @@ def _truth(
     if y_true.shape.rank > labels.rank:
         if y_true.shape[-1] != 1:
             ignored = tf.reduce_all(y_true == tf.zeros([], y_true.dtype), axis=-1)
-            truth = tf.argmax(y_true, axis=-1, output_type=tf.int32)
-            return truth, tf.zeros_like(ignored), ignored
+            return tf.where(ignored, num_classes + 1, _argmax(y_true))
         y_true = tf.squeeze(y_true, -1)
-    truth = _signed(y_true)
-    outside = (truth < 0) | (truth >= num_classes)
-    ignored = tf.zeros_like(outside) if ignore_index is None else truth == ignore_index
-    return tf.cast(truth, tf.int32), outside, ignored
+    if y_true.dtype.is_floating:
+        raise TypeError(f"y_true must hold integer labels, received dtype {y_true.dtype.name}")
+    return _slots(y_true, num_classes, ignore_index)
 
 
-def _signed(labels: tf.Tensor) -> tf.Tensor:
-    """Return the labels in a dtype that holds all of them, negative ones and class counts too."""
-    if labels.dtype.is_floating:
-        raise TypeError(f"y_true must hold integer labels, received dtype {labels.dtype.name}")
-    small = labels.dtype.is_bool or labels.dtype.max < 2**31
-    return tf.cast(labels, tf.int32 if small else tf.int64)
+def _slots(labels: tf.Tensor, num_classes: int, ignore_index: int | None) -> tf.Tensor:
+    """Return C + 1 where labels are ignore_index, C where they are no class, else themselves."""
+    if labels.dtype.is_bool or labels.dtype.max < num_classes:
+        labels = tf.cast(labels, tf.int32)
+    dtype = labels.dtype
+    # Seen as unsigned, a negative label is a large one, so that one minimum finds both.
+    unsigned = labels if dtype.is_unsigned else tf.bitcast(labels, tf.as_dtype(f"u{dtype.name}"))
+    slots = tf.cast(tf.minimum(unsigned, tf.constant(num_classes, unsigned.dtype)), tf.int32)
+    if ignore_index is not None and dtype.min <= ignore_index <= dtype.max:
+        ignored = labels == tf.constant(ignore_index, dtype)
+        slots = tf.where(ignored, num_classes + 1, slots)
+    return slots
+
+
+def _argmax(values: tf.Tensor) -> tf.Tensor:
+    """Return ``tf.argmax(values, axis=-1)``; it is slow for few classes, comparing them is not."""
+    if values.shape[-1] is None or values.shape[-1] > 8:
+        return tf.argmax(values, axis=-1, output_type=tf.int32)
+    first, *others = tf.unstack(values, axis=-1)
+    best, index = first, tf.zeros_like(first, tf.int32)
+    for i, value in enumerate(others, 1):
+        index = tf.where(value > best, i, index)
+        best = tf.maximum(best, value)
+    return index
 
 
 def _broadcast(weights: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
