@@ -5,7 +5,7 @@ import os
 import re
 import warnings
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,17 +44,18 @@ class CheckpointFolder:
     def _path(self, epoch: int) -> Path:
         return self.folder / f"epoch-{epoch:05d}.npz"
 
-    def save(
-        self, epoch: int, arrays: Mapping[str, NDArray[Any]], state: Mapping[str, Any]
-    ) -> None:
+    def save(self, epoch: int, arrays: Sequence[NDArray[Any]], notes: Mapping[str, Any]) -> None:
         """Write a checkpoint beside the others, then rename it: a kill leaves no damaged one."""
         path = self._path(epoch)
         partial = path.with_suffix(".partial")
-        with open(partial, "wb") as file:
-            np.savez(file, allow_pickle=False, state=np.array(json.dumps(state)), **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        try:
+            with open(partial, "wb") as file:
+                np.savez(file, *arrays, allow_pickle=False, notes=np.array(json.dumps(notes)))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
         self._sync()
 
     def _sync(self) -> None:
@@ -64,17 +65,17 @@ class CheckpointFolder:
         finally:
             os.close(directory)
 
-    def load(self, epoch: int) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Return a checkpoint's arrays and state; its checksums are verified on the way."""
+    def load(self, epoch: int) -> tuple[dict[str, Any], list[NDArray[Any]]]:
+        """Return a checkpoint's notes and arrays; its checksums are verified on the way."""
         path = self._path(epoch)
         try:
             with np.load(path, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            return arrays, json.loads(str(arrays.pop("state")))
+                arrays = [file[f"arr_{i}"] for i in range(len(file.files) - 1)]
+                return json.loads(str(file["notes"])), arrays
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise CheckpointError(f"checkpoint {path} is damaged: {error}") from None
 
-    def load_newest(self) -> tuple[int, dict[str, NDArray[Any]], dict[str, Any]] | None:
+    def load_newest(self) -> tuple[int, dict[str, Any], list[NDArray[Any]]] | None:
         """Return the newest sound checkpoint, warning of each damaged one; None if there is none.
 
         Raises:
@@ -85,7 +86,7 @@ class CheckpointFolder:
             try:
                 return epoch, *self.load(epoch)
             except CheckpointError as error:
-                warnings.warn(f"{error}; going back to the one before", stacklevel=2)
+                warnings.warn(f"{error}; going back to the one before", stacklevel=5)
         if epochs:
             raise CheckpointError(f"every checkpoint in {self.folder} is damaged")
         return None

@@ -1,4 +1,4 @@
-"""`fit`: the training loop."""
+"""`fit`: from a model and data to a trained model."""
 
 import csv
 import hashlib
@@ -7,10 +7,11 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import keras
 import numpy as np
@@ -21,11 +22,15 @@ from deeplab_fashion import losses, scores
 from deeplab_fashion.data import PhotoSource
 from deeplab_fashion.errors import CheckpointError, TrainingError
 from deeplab_fashion.training.checkpoints import CheckpointFolder, write_whole
+from deeplab_fashion.training.loop import Group, Loop
+from deeplab_fashion.training.report import write_report
 from deeplab_fashion.training.schedules import ScheduleName, learning_rate_at
+from deeplab_fashion.training.workers import choose_strategy, from_chief, is_chief, twin
 
 __all__ = ["TrainingResult", "fit"]
 
-Precision = Literal["float32", "bfloat16", "float16"]
+Precision = Literal["auto", "float32", "float16", "bfloat16"]
+OptimizerName = Literal["adamw", "adam", "sgd"]
 
 
 @dataclass(frozen=True)
@@ -33,12 +38,14 @@ class TrainingResult:
     """What a training gave.
 
     Attributes:
-        model: The model, with its best weights.
-        history: For each quantity one number an epoch.
-        best_epoch: The epoch of the model's weights, counted from 1.
-        best_score: Its mean IoU on the validation data; NaN without validation.
-        confusion: Its confusion matrix on the validation data, or None.
-        run_dir: Where checkpoints and logs lie, or None.
+        model: The model that was given, with its best weights.
+        history: For each quantity one number an epoch, in order.
+        best_epoch: The epoch whose weights the model has, counted from 1.
+        best_score: Its mean IoU on the validation data; NaN without validation data.
+        confusion: Its confusion matrix on the validation data, rows are truth; None without.
+        class_names: The names of the classes, where the data know them.
+        run_dir: The folder of checkpoints, logs and report, or None.
+        precision: The precision that "auto" came to.
     """
 
     model: keras.Model
@@ -46,117 +53,9 @@ class TrainingResult:
     best_epoch: int
     best_score: float
     confusion: NDArray[np.int64] | None
+    class_names: tuple[str, ...]
     run_dir: Path | None
-
-
-def _twin(model: keras.Model, precision: str) -> keras.Model:
-    """Return a copy of a functional model, with the same weights, that computes in ``precision``."""
-
-    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
-        config = layer.get_config()
-        if "dtype" in config and layer.compute_dtype == layer.variable_dtype == "float32":
-            last = any(layer is output._keras_history[0] for output in model.outputs)
-            config["dtype"] = "float32" if last else f"mixed_{precision}"
-        return type(layer).from_config(config)
-
-    twin = keras.models.clone_model(model, clone_function=copy, recursive=True)
-    twin.set_weights(model.get_weights())
-    return twin
-
-
-def _float_variables(model: keras.Model) -> list[Any]:
-    return [v for v in model.weights if tf.as_dtype(v.dtype).is_floating]
-
-
-def _random_states(model: keras.Model) -> list[Any]:
-    return [v for v in model.variables if "seed_generator_state" in v.path]
-
-
-class _Loop:
-    """The compiled steps, and every variable that they change."""
-
-    def __init__(
-        self,
-        model: keras.Model,
-        loss: Callable[[Any, Any], Any],
-        groups: list[tuple[keras.optimizers.Optimizer, list[Any], float]],
-        *,
-        num_classes: int,
-        ignore_index: int,
-        ema_decay: float | None,
-        clip_norm: float | None,
-        seed: int,
-    ) -> None:
-        self.model, self.loss, self.groups = model, loss, groups
-        self.num_classes, self.ignore_index = num_classes, ignore_index
-        self.ema_decay, self.clip_norm = ema_decay, clip_norm
-        self.averaged = _float_variables(model) if ema_decay else []
-        self.averages = [tf.Variable(v.value, trainable=False) for v in self.averaged]
-        for position, state in enumerate(_random_states(model)):
-            start = np.random.default_rng([seed, position]).integers(2**31, size=2)
-            state.assign(start.astype(state.dtype))
-        for optimizer, variables, _ in groups:
-            optimizer.build(variables)
-        self.train_step = tf.function(self._train_step)
-        self.validate_step = tf.function(self._validate_step)
-
-    def state(self) -> list[Any]:
-        """Every variable of the training, in an order that depends on the model alone."""
-        optimizers = [v for optimizer, _, _ in self.groups for v in optimizer.variables]
-        return [*self.model.variables, *optimizers, *self.averages]
-
-    def _train_step(
-        self, images: tf.Tensor, labels: tf.Tensor, rate: tf.Tensor, decay: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        variables = [v for _, group, _ in self.groups for v in group]
-        with tf.GradientTape() as tape:
-            value = self.loss(labels, self.model(images, training=True))
-            value = tf.add_n([tf.cast(value, tf.float32), *self.model.losses])
-        gradients = tape.gradient(
-            value, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
-        norm = tf.linalg.global_norm(gradients)
-        if self.clip_norm:
-            gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
-        sound = tf.math.is_finite(value) & tf.math.is_finite(norm)
-
-        def apply() -> tf.Tensor:
-            rest = iter(gradients)
-            for optimizer, group, multiplier in self.groups:
-                optimizer.learning_rate.assign(rate * multiplier)
-                optimizer.apply([next(rest) for _ in group], group)
-            for average, variable in zip(self.averages, self.averaged, strict=True):
-                average.assign_sub((1 - decay) * (average - variable.value))
-            return tf.constant(True)
-
-        applied = tf.cond(sound, apply, lambda: tf.constant(False))
-        beyond = (labels != self.ignore_index) & (tf.cast(labels, tf.int32) >= self.num_classes)
-        return value, applied, tf.reduce_any(beyond)
-
-    def _validate_step(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        logits = self.model(images, training=False)
-        classes = self.num_classes
-        labels = tf.cast(labels, tf.int32)
-        predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)
-        inside = (labels != self.ignore_index) & (labels >= 0) & (labels < classes)
-        keys = tf.reshape(tf.where(inside, labels * classes + predicted, classes**2), [-1])
-        counts = tf.raw_ops.Bincount(arr=keys, size=classes**2, weights=tf.zeros([0], tf.int64))
-        return self.loss(labels, logits), tf.reshape(counts, (classes, classes))
-
-    def evaluate(self, dataset: tf.data.Dataset) -> tuple[float, NDArray[np.int64]]:
-        """Return the mean loss and the confusion matrix, of the averaged weights if there are."""
-        kept = [v.numpy() for v in self.averaged]
-        for variable, average in zip(self.averaged, self.averages, strict=True):
-            variable.assign(average)
-        total, images, confusion = 0.0, 0, np.zeros((self.num_classes,) * 2, np.int64)
-        for batch in dataset:
-            value, counts = self.validate_step(*batch)
-            total += float(value) * len(batch[0])
-            images += len(batch[0])
-            confusion += counts.numpy()
-        for variable, value in zip(self.averaged, kept, strict=True):
-            variable.assign(value)
-        return total / max(1, images), confusion
+    precision: str
 
 
 def fit(
@@ -166,103 +65,205 @@ def fit(
     *,
     epochs: int,
     loss: Callable[[Any, Any], Any] | None = None,
+    class_weights: Sequence[float] | Literal["balanced"] | None = None,
+    optimizer: OptimizerName | keras.optimizers.Optimizer = "adamw",
     learning_rate: float = 1e-3,
-    optimizer: Literal["adamw", "adam", "sgd"] = "adamw",
-    weight_decay: float = 1e-4,
     schedule: ScheduleName = "poly",
     warmup_epochs: float = 0.0,
+    weight_decay: float = 1e-4,
     backbone_multiplier: float = 1.0,
+    freeze_backbone_epochs: int = 0,
     clip_norm: float | None = None,
+    accumulate: int = 1,
     ema_decay: float | None = None,
-    class_weights: Sequence[float] | None = None,
-    precision: Precision | Literal["auto"] = "auto",
+    early_stopping: int | None = None,
     run_dir: str | Path | None = None,
     resume: bool = True,
     seed: int = 0,
+    precision: Precision = "auto",
+    strategy: str | tf.distribute.Strategy | None = "auto",
     ignore_index: int = 255,
+    callbacks: Iterable[keras.callbacks.Callback] = (),
+    tensorboard: bool = False,
     progress: bool = True,
 ) -> TrainingResult:
-    """Train a segmentation model."""
-    if epochs < 1:
-        raise ValueError(f"epochs must be at least 1, got {epochs}")
+    """Train a segmentation model; a run that is killed goes on with the same call.
+
+    With ``run_dir`` the state after each epoch is written there whole or not at all: weights,
+    optimizer, averages, random states, history. The same call then goes on from the newest
+    checkpoint and, on the same machine, ends with the same bits as a run that was never stopped.
+    This holds for datasets of ``make_dataset``, and for others whose every pass is the same.
+
+    ``run_dir`` then holds ``settings.json``, ``checkpoints/`` (the last two epochs and the best),
+    ``history.csv``, and, at the end, ``best.weights.h5`` and ``report.html``.
+
+    Args:
+        model: Raw RGB in, one logit a class out. It is trained in place, or through a copy where
+            precision or strategy ask for one; at the end it has the best weights.
+        train: Batches of (image, labels), finite. The batch size is that of all replicas
+            together.
+        validation: The same; None trains without measuring and keeps the last weights.
+        epochs: Passes over ``train``, at least 1.
+        loss: Called with (labels, predictions); `losses.CrossEntropy` by default.
+        class_weights: One weight a class for the default loss. "balanced" takes the median
+            class's frequency over each class's own, at most 10.
+        optimizer: A name, or a Keras optimizer whose rate is then set by the schedule.
+        learning_rate: The highest rate.
+        schedule: "poly" (power 0.9) or "cosine" fall to 0 at the end; "constant" does not.
+        warmup_epochs: Epochs over which the rate rises, fractions allowed.
+        weight_decay: Decoupled, for AdamW and SGD, on weights with two or more axes.
+        backbone_multiplier: The backbone's share of the learning rate.
+        freeze_backbone_epochs: Epochs at the start in which the backbone stays as it is.
+        clip_norm: The largest norm of all gradients together.
+        accumulate: Parts that a batch is worked through in, one after another, so that memory
+            need hold only one of them. Batch normalisation then counts over a part.
+        ema_decay: Validate and keep an exponential moving average of the weights, such as 0.999;
+            young averages decay faster, by (1 + step) / (10 + step).
+        early_stopping: Epochs without a better mean IoU after which to stop.
+        run_dir: The folder of this run; None keeps nothing on disk.
+        resume: False starts anew and deletes the checkpoints in ``run_dir``.
+        seed: Of dropout and other random layers.
+        precision: "auto" is float16 with loss scaling on GPUs with tensor cores, else float32.
+        strategy: "auto" takes all GPUs of the machine, or the strategy under which the model was
+            built; "multi-worker" the machines of ``TF_CONFIG`` (see `join_workers`); None none;
+            or a ``tf.distribute.Strategy``.
+        ignore_index: The label of pixels that do not count.
+        callbacks: Told of every epoch and batch; their own state is not in the checkpoints.
+        tensorboard: Write event files into ``run_dir/tensorboard``.
+        progress: Show progress on standard error.
+
+    Returns:
+        The model with its best weights, and how it got there.
+
+    Raises:
+        ValueError: If an argument, the data or its labels break a rule.
+        CheckpointError: If ``run_dir`` cannot be written, is damaged, or belongs to a run with
+            other settings; the message names them.
+        TrainingError: If the loss stops being a number; the message names the batch's images, and
+            the checkpoints of the epochs before stay.
+
+    Example:
+        >>> import deeplab_fashion as df
+        >>> records = df.samples.load()
+        >>> train = df.data.make_dataset(
+        ...     records, df.taxonomy.CCP_TO_MAIN, size=(32, 32), batch_size=4
+        ... )
+        >>> model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(6, 1)])
+        >>> result = fit(model, train, epochs=2, learning_rate=1e-5, progress=False)
+        >>> result.history["epoch"]
+        [1, 2]
+
+    References:
+        The poly schedule: Chen et al., DeepLab, 2017; AdamW: Loshchilov and Hutter, 2019.
+    """
+    for name, number, least in (
+        ("epochs", epochs, 1),
+        ("accumulate", accumulate, 1),
+        ("freeze_backbone_epochs", freeze_backbone_epochs, 0),
+        ("early_stopping", 1 if early_stopping is None else early_stopping, 1),
+        ("seed", seed, 0),
+        ("warmup_epochs", warmup_epochs, 0),
+        ("weight_decay", weight_decay, 0),
+        ("backbone_multiplier", backbone_multiplier, 0),
+        ("clip_norm", 0 if clip_norm is None else clip_norm, 0),
+    ):
+        if not number >= least:
+            raise ValueError(f"{name} must be at least {least}, got {number}")
+    if not learning_rate > 0:
+        raise ValueError(f"learning_rate must be above 0, got {learning_rate}")
+    if ema_decay is not None and not 0 < ema_decay < 1:
+        raise ValueError(f"ema_decay must lie between 0 and 1, got {ema_decay}")
+    if schedule not in get_args(ScheduleName):
+        raise ValueError(f"schedule must be one of {get_args(ScheduleName)}, got {schedule!r}")
+    if precision not in get_args(Precision):
+        raise ValueError(f"precision must be one of {get_args(Precision)}, got {precision!r}")
+    if class_weights is not None and loss is not None:
+        raise ValueError("class_weights belong to the default loss; give them to your loss itself")
+    home = choose_strategy(strategy, model)
+    replicas = home.num_replicas_in_sync
     source: PhotoSource | None = getattr(train, "source", None)
+    measured: PhotoSource | None = getattr(validation, "source", None)
     num_classes = int(model.output_shape[-1])
-    if source is not None and source.num_classes != num_classes:
-        raise ValueError(
-            f"the label map of the training data has {source.num_classes} classes, "
-            f"but the model gives {num_classes}"
-        )
-    steps = source.steps if source else int(train.cardinality())
-    if steps < 1:
-        raise ValueError("train must be a finite dataset of at least one batch")
-    if loss is None:
-        loss = losses.CrossEntropy(class_weights=class_weights, ignore_index=ignore_index)
-
+    for name, part in (("train", source), ("validation", measured)):
+        if part is not None and part.num_classes != num_classes:
+            raise ValueError(
+                f"model gives {num_classes} classes, but the label map of {name} has "
+                f"{part.num_classes}: {', '.join(part.class_names)}"
+            )
+    steps = source.steps if source else _count_batches(train)
+    if accumulate > 1 and replicas > 1:
+        raise ValueError(f"accumulate must be 1 with several replicas, got {accumulate}")
     if precision == "auto":
-        precision = "float32"
-    worker = model if precision == "float32" else _twin(model, precision)
-    inner = [layer for layer in worker.layers if isinstance(layer, keras.Model)]
-    in_backbone = {id(v) for layer in inner for v in layer.trainable_variables}
-    slow = [v for v in worker.trainable_variables if id(v) in in_backbone]
-    fast = [v for v in worker.trainable_variables if id(v) not in in_backbone]
-    groups = [
-        (_optimizer(optimizer, learning_rate, weight_decay, variables), variables, multiplier)
-        for variables, multiplier in ((fast, 1.0), (slow, backbone_multiplier))
-        if variables
-    ]
-    loop = _Loop(
-        worker,
-        loss,
-        groups,
-        num_classes=num_classes,
-        ignore_index=ignore_index,
-        ema_decay=ema_decay,
-        clip_norm=clip_norm,
-        seed=seed,
-    )
+        precision = "float16" if _has_tensor_cores() else "float32"
+    if loss is None:
+        if class_weights == "balanced":
+            if source is None:
+                raise ValueError("class_weights='balanced' needs a dataset of make_dataset")
+            class_weights = _balanced(source.label_counts())
+        loss = losses.CrossEntropy(
+            class_weights=class_weights,
+            ignore_index=ignore_index,
+            from_logits=not _ends_in_softmax(model),
+        )
 
+    same = precision == "float32" and replicas == 1 and home is tf.distribute.get_strategy()
+    with home.scope():
+        worker = model if same else twin(model, precision=precision, synchronized=replicas > 1)
+        groups = _groups(worker, optimizer, learning_rate, weight_decay, backbone_multiplier)
+        if freeze_backbone_epochs and not any(group.in_backbone for group in groups):
+            raise ValueError("freeze_backbone_epochs needs a model with a backbone inside")
+        loop = Loop(
+            worker,
+            loss,
+            groups,
+            home,
+            num_classes=num_classes,
+            ignore_index=ignore_index,
+            ema_decay=ema_decay,
+            clip_norm=clip_norm,
+            accumulate=accumulate,
+            loss_scaling=precision == "float16",
+            seed=seed,
+        )
     settings = {
         "epochs": epochs,
         "loss": _describe(loss),
+        "optimizer": _describe(optimizer),
         "learning_rate": learning_rate,
-        "optimizer": optimizer,
-        "weight_decay": weight_decay,
         "schedule": schedule,
         "warmup_epochs": warmup_epochs,
+        "weight_decay": weight_decay,
         "backbone_multiplier": backbone_multiplier,
+        "freeze_backbone_epochs": freeze_backbone_epochs,
         "clip_norm": clip_norm,
+        "accumulate": accumulate,
         "ema_decay": ema_decay,
-        "precision": precision,
+        "early_stopping": early_stopping,
         "seed": seed,
-        "model": hashlib.sha256(
-            json.dumps([(v.path, list(v.shape)) for v in model.weights]).encode()
-        ).hexdigest()[:16],
-        **{f"train.{k}": v for k, v in (source.settings() if source else {}).items()},
+        "precision": precision,
+        "ignore_index": ignore_index,
+        "model": _describe_model(model),
+        **_describe_data("train", train, source),
+        **_describe_data("validation", validation, measured),
     }
-    folder = None
-    rows: list[dict[str, float]] = []
-    best = {"epoch": 0, "score": -math.inf, "confusion": None}
-    if run_dir is not None:
-        run_dir = Path(run_dir)
-        run_dir.mkdir(parents=True, exist_ok=True)
-        _check_settings(run_dir / "settings.json", settings, resume)
-        folder = CheckpointFolder(run_dir / "checkpoints")
-        found = folder.load_newest() if resume else None
-        if found is None:
-            folder.keep([])
-        else:
-            _, arrays, state = found
-            rows, best = state["rows"], state["best"]
-            for position, variable in enumerate(loop.state()):
-                variable.assign(arrays[f"v{position}"])
-    best_weights = [v.numpy() for v in worker.weights]
+    run = _Run(Path(run_dir) if run_dir is not None else None, home, loop, settings, resume)
 
-    show = sys.stderr if progress else io.StringIO()
-    for epoch in range(len(rows), epochs):
-        started = time.perf_counter()
-        dataset = source.at_epoch(epoch) if source else train
-        total, seen = 0.0, 0
-        for step, (images, labels) in enumerate(dataset):
+    listeners = keras.callbacks.CallbackList(list(callbacks), model=worker)
+    events = None
+    if tensorboard and run.chief:
+        if run.folder is None:
+            raise ValueError("tensorboard=True needs a run_dir to write to")
+        events = tf.summary.create_file_writer(str(run.folder / "tensorboard"))
+    show = _Display(epochs, steps, shown=progress and run.chief)
+    listeners.on_train_begin()
+    for epoch in range(len(run.rows), epochs):
+        if run.stale_epochs >= (early_stopping or math.inf):
+            break
+        _freeze(loop, epoch < freeze_backbone_epochs)
+        listeners.on_epoch_begin(epoch)
+        show.begin(epoch)
+        total, counted, rate = 0.0, 0.0, 0.0
+        for step, (images, labels) in enumerate(loop.distribute(train, source, epoch)):
             at = epoch * steps + step
             rate = learning_rate_at(
                 at,
@@ -272,125 +273,363 @@ def fit(
                 warmup_steps=round(warmup_epochs * steps),
             )
             decay = min(ema_decay, (1 + at) / (10 + at)) if ema_decay else 0.0
-            value, applied, beyond = loop.train_step(
-                images,
-                labels,
-                tf.constant(rate, tf.float32),
-                tf.constant(decay, tf.float32),
-            )
-            where = f"step {step + 1} of epoch {epoch + 1}"
-            if source:
-                where += f", images {', '.join(source.batch_ids(epoch, step))}"
-            if bool(beyond):
-                raise ValueError(
-                    f"labels must be 0 to {num_classes - 1} or ignore_index={ignore_index}, "
-                    f"got {int(tf.reduce_max(labels))} in {where}"
-                )
-            if not bool(applied):
-                raise TrainingError(
-                    f"the loss is {float(value)} or its gradient is not finite in {where}"
-                )
-            total += float(value) * len(images)
-            seen += len(images)
-            if show.isatty():
-                pace = (time.perf_counter() - started) / (step + 1)
-                show.write(
-                    f"\repoch {epoch + 1}/{epochs}  step {step + 1}/{steps}  "
-                    f"loss {total / seen:.4f}  {pace:.2f} s/step  "
-                    f"{pace * (steps - step - 1):4.0f} s left \x1b[K"
-                )
-                show.flush()
-        row = {"epoch": epoch + 1, "learning_rate": rate, "loss": total / max(1, seen)}
+            listeners.on_train_batch_begin(step)
+            value, count, taken, beyond = loop.train_step(images, labels, rate, decay)
+            number = float(value)
+            if bool(beyond) or not (bool(taken) or (loop.loss_scaling and math.isfinite(number))):
+                model.set_weights(run.best_weights())
+                _stop(number, bool(beyond), loop, source, epoch, step)
+            total += number * float(count)
+            counted += float(count)
+            listeners.on_train_batch_end(step, {"loss": number})
+            show.step(step, total / max(1.0, counted))
+        row = {"epoch": epoch + 1, "learning_rate": rate, "loss": total / max(1.0, counted)}
         confusion = None
         if validation is not None:
-            row["val_loss"], confusion = loop.evaluate(validation)
+            batches = loop.distribute(validation, measured, 0)
+            row["val_loss"], confusion = loop.evaluate(batches)
             row["val_mean_iou"] = float(scores.mean_iou(confusion))
             row["val_mean_f1"] = float(scores.mean_f1(confusion))
-        rows.append(row)
-        score = row.get("val_mean_iou", float(epoch))
-        if score > best["score"] or best["epoch"] == 0:
-            best = {
-                "epoch": epoch + 1,
-                "score": score,
-                "confusion": None if confusion is None else confusion.tolist(),
-            }
-        if folder is not None and run_dir is not None:
-            arrays = {f"v{i}": v.numpy() for i, v in enumerate(loop.state())}
-            folder.save(epoch + 1, arrays, {"rows": rows, "best": best})
-            folder.keep({epoch, epoch + 1, best["epoch"]})
-            _write_history(Path(run_dir) / "history.csv", rows)
-        elif best["epoch"] == epoch + 1:
-            best_weights = _evaluated_weights(loop)
-        took = time.perf_counter() - started
-        shown = "  ".join(f"{name} {value:.4g}" for name, value in row.items() if name != "epoch")
-        show.write(f"\repoch {epoch + 1}/{epochs}  {shown}  {took:.0f} s\x1b[K\n")
-        show.flush()
+            row["val_pixel_accuracy"] = float(scores.pixel_accuracy(confusion))
+        run.end_epoch(row, confusion)
+        if events is not None:
+            _write_events(events, row)
+        show.end(row)
+        listeners.on_epoch_end(epoch, {k: v for k, v in row.items() if k != "epoch"})
+        if getattr(worker, "stop_training", False):
+            break
+    _freeze(loop, False)
+    listeners.on_train_end()
 
-    if folder is not None:
-        arrays, _ = folder.load(best["epoch"])
-        for position, variable in enumerate(loop.state()):
-            variable.assign(arrays[f"v{position}"])
-        best_weights = _evaluated_weights(loop)
-    model.set_weights(best_weights)
-    return TrainingResult(
+    model.set_weights(run.best_weights())
+    names = source.class_names if source else tuple(f"class {i}" for i in range(num_classes))
+    result = TrainingResult(
         model=model,
-        history={name: [row[name] for row in rows] for name in rows[0]},
-        best_epoch=best["epoch"],
-        best_score=best["score"] if validation is not None else math.nan,
-        confusion=None if best["confusion"] is None else np.array(best["confusion"], np.int64),
-        run_dir=run_dir,
+        history={name: [row[name] for row in run.rows] for name in run.rows[0]},
+        best_epoch=run.best["epoch"],
+        best_score=run.best["score"] if validation is not None else math.nan,
+        confusion=run.best_confusion(),
+        class_names=names,
+        run_dir=run.folder,
+        precision=precision,
     )
+    if run.folder is not None and run.chief:
+        model.save_weights(run.folder / "best.weights.h5")
+        write_report(
+            run.folder / "report.html",
+            history=result.history,
+            confusion=result.confusion,
+            class_names=names,
+            settings=settings,
+            best_epoch=result.best_epoch,
+            model=model,
+            source=measured,
+        )
+    return result
 
 
-def _evaluated_weights(loop: _Loop) -> list[NDArray[Any]]:
-    averaged = {id(v): a for v, a in zip(loop.averaged, loop.averages, strict=True)}
-    return [averaged.get(id(v), v).numpy() for v in loop.model.weights]
+class _Run:
+    """What of a training is kept: rows of the history, the best epoch, the files."""
+
+    def __init__(
+        self,
+        folder: Path | None,
+        strategy: tf.distribute.Strategy,
+        loop: Loop,
+        settings: dict[str, Any],
+        resume: bool,
+    ) -> None:
+        self.folder, self.loop, self._strategy = folder, loop, strategy
+        self.chief = is_chief(strategy)
+        self.rows: list[dict[str, float]] = []
+        self.best: dict[str, Any] = {"epoch": 0, "score": -math.inf, "confusion": None}
+        self._kept = loop.evaluated_weights()
+        self._checkpoints: CheckpointFolder | None = None
+        if folder is None:
+            loop.set_state(from_chief(strategy, loop.get_state()))
+            return
+        if self.chief:
+            try:
+                self._open(folder, settings, resume)
+            except OSError as error:
+                raise CheckpointError(f"run_dir {folder} cannot be used: {error}") from error
+        # Workers need not share a disk: the chief tells the others where to go on.
+        note = np.frombuffer(json.dumps([self.rows, self.best]).encode(), np.uint8)
+        length = from_chief(strategy, [np.array(len(note))])[0]
+        note = np.resize(note, int(length))
+        note, *state = from_chief(strategy, [note, *loop.get_state()])
+        self.rows, self.best = json.loads(note.tobytes())
+        loop.set_state(state)
+
+    def _open(self, folder: Path, settings: dict[str, Any], resume: bool) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._checkpoints = CheckpointFolder(folder / "checkpoints")
+        path = folder / "settings.json"
+        if resume and self._checkpoints.epochs():
+            _check_settings(path, settings)
+        write_whole(path, json.dumps(settings, indent=1).encode())
+        found = self._checkpoints.load_newest() if resume else None
+        if found is None:
+            self._checkpoints.keep([])
+            self._save(0)
+            return
+        epoch, notes, arrays = found
+        self._checkpoints.keep(e for e in self._checkpoints.epochs() if e <= epoch)
+        self.rows, self.best = notes["rows"], notes["best"]
+        self.loop.set_state(arrays)
+
+    @property
+    def stale_epochs(self) -> int:
+        """Epochs since the best."""
+        return len(self.rows) - int(self.best["epoch"])
+
+    def end_epoch(self, row: dict[str, float], confusion: NDArray[np.int64] | None) -> None:
+        """Take an epoch's results in and write its checkpoint."""
+        self.rows.append(row)
+        epoch = len(self.rows)
+        score = row.get("val_mean_iou", float(epoch))
+        if score > self.best["score"] or not self.best["epoch"]:
+            matrix = None if confusion is None else confusion.tolist()
+            score = -math.inf if math.isnan(score) else score
+            self.best = {"epoch": epoch, "score": score, "confusion": matrix}
+            if self._checkpoints is None:
+                self._kept = self.loop.evaluated_weights()
+        if self._checkpoints is None or self.folder is None:
+            return
+        try:
+            self._save(epoch)
+            write_whole(self.folder / "history.csv", _csv(self.rows))
+        except OSError as error:
+            raise CheckpointError(
+                f"run_dir {self.folder} could not take the checkpoint of epoch {epoch}: {error}; "
+                f"those before it are whole, and the same call goes on from there"
+            ) from error
+        self._checkpoints.keep({epoch - 1, epoch, self.best["epoch"]})
+
+    def _save(self, epoch: int) -> None:
+        if self._checkpoints is not None:
+            notes = {"rows": self.rows, "best": self.best}
+            self._checkpoints.save(epoch, self.loop.get_state(), notes)
+
+    def best_weights(self) -> list[NDArray[Any]]:
+        """Return the weights of the best epoch; the loop's own state is given up for it."""
+        if self._checkpoints is not None:
+            try:
+                self.loop.set_state(self._checkpoints.load(self.best["epoch"])[1])
+            except CheckpointError as error:
+                warnings.warn(f"{error}; the last epoch's weights are kept instead", stacklevel=3)
+            self._kept = self.loop.evaluated_weights()
+        return from_chief(self._strategy, self._kept)
+
+    def best_confusion(self) -> NDArray[np.int64] | None:
+        """Return the confusion matrix of the best epoch."""
+        matrix = self.best["confusion"]
+        return None if matrix is None else np.array(matrix, np.int64)
+
+
+def _groups(
+    model: keras.Model,
+    optimizer: OptimizerName | keras.optimizers.Optimizer,
+    learning_rate: float,
+    weight_decay: float,
+    backbone_multiplier: float,
+) -> list[Group]:
+    inner = {id(v) for layer in _backbones(model) for v in layer.trainable_variables}
+    if backbone_multiplier != 1 and not inner:
+        raise ValueError(
+            f"backbone_multiplier is {backbone_multiplier}, but model {model.name!r} has no "
+            "backbone, that is no model as one of its layers"
+        )
+    if not model.trainable_variables:
+        raise ValueError(f"model {model.name!r} has nothing to train")
+    groups = []
+    for in_backbone, multiplier in ((False, 1.0), (True, backbone_multiplier)):
+        part = [v for v in model.trainable_variables if (id(v) in inner) == in_backbone]
+        if part:
+            made = _optimizer(optimizer, learning_rate, weight_decay, part)
+            groups.append(Group(made, part, multiplier, in_backbone))
+    return groups
+
+
+def _backbones(model: keras.Model) -> list[keras.Model]:
+    return [layer for layer in model.layers if isinstance(layer, keras.Model)]
+
+
+def _freeze(loop: Loop, frozen: bool) -> None:
+    if frozen != loop.frozen:
+        loop.frozen = frozen
+        for backbone in _backbones(loop.model):
+            backbone.trainable = not frozen
 
 
 def _optimizer(
-    name: str, learning_rate: float, weight_decay: float, variables: list[Any]
+    optimizer: OptimizerName | keras.optimizers.Optimizer,
+    learning_rate: float,
+    weight_decay: float,
+    variables: list[Any],
 ) -> keras.optimizers.Optimizer:
-    if name == "adamw":
-        optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay)
-    elif name == "adam":
-        optimizer = keras.optimizers.Adam(learning_rate)
-    elif name == "sgd":
-        optimizer = keras.optimizers.SGD(
+    if isinstance(optimizer, keras.optimizers.Optimizer):
+        config = {**optimizer.get_config(), "learning_rate": learning_rate}
+        return type(optimizer).from_config(config)
+    if optimizer == "adam":
+        return keras.optimizers.Adam(learning_rate)
+    if optimizer == "adamw":
+        made = keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay)
+    elif optimizer == "sgd":
+        made = keras.optimizers.SGD(
             learning_rate, momentum=0.9, nesterov=True, weight_decay=weight_decay
         )
     else:
-        raise ValueError(f"optimizer must be 'adamw', 'adam' or 'sgd', got {name!r}")
-    if name != "adam":
-        optimizer.exclude_from_weight_decay(var_list=[v for v in variables if len(v.shape) < 2])
-    return optimizer
+        raise ValueError(
+            f"optimizer must be one of {get_args(OptimizerName)} or a Keras optimizer, "
+            f"got {optimizer!r}"
+        )
+    made.exclude_from_weight_decay(var_list=[v for v in variables if len(v.shape) < 2])
+    return made
 
 
-def _describe(loss: Any) -> Any:
-    if isinstance(loss, keras.losses.Loss):
-        return [type(loss).__name__, json.loads(json.dumps(loss.get_config(), default=str))]
-    return getattr(loss, "__qualname__", repr(loss))
+def _has_tensor_cores() -> bool:
+    gpus = tf.config.list_physical_devices("GPU")
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    return bool(gpus) and all(d.get("compute_capability", (0, 0)) >= (7, 0) for d in details)
 
 
-def _check_settings(path: Path, settings: dict[str, Any], resume: bool) -> None:
-    settings = json.loads(json.dumps(settings))
-    if resume and path.exists():
-        before = json.loads(path.read_text())
-        differing = [
-            f"{name} was {before.get(name)!r} and is {settings.get(name)!r}"
-            for name in sorted(before.keys() | settings.keys())
-            if before.get(name) != settings.get(name)
-        ]
-        if differing:
-            raise CheckpointError(
-                f"run_dir {path.parent} belongs to another configuration: {'; '.join(differing)}; "
-                "give another run_dir, or resume=False to start anew in this one"
-            )
-    write_whole(path, json.dumps(settings, indent=1).encode())
+def _ends_in_softmax(model: keras.Model) -> bool:
+    return getattr(model.layers[-1], "activation", None) is keras.activations.softmax
 
 
-def _write_history(path: Path, rows: list[dict[str, float]]) -> None:
+def _balanced(counts: NDArray[np.int64]) -> list[float]:
+    shares = counts / max(1, counts.sum())
+    if not shares.any():
+        raise ValueError("class_weights='balanced' needs labelled pixels, but all are ignored")
+    median = float(np.median(shares[shares > 0]))
+    return [min(10.0, median / share) if share else 1.0 for share in shares.tolist()]
+
+
+def _count_batches(dataset: tf.data.Dataset) -> int:
+    count = int(dataset.cardinality())
+    if count == tf.data.INFINITE_CARDINALITY:
+        raise ValueError("train must be finite, but it repeats for ever; leave its repeat() out")
+    if count == tf.data.UNKNOWN_CARDINALITY:
+        count = sum(1 for _ in dataset)
+    if count == 0:
+        raise ValueError("train must hold at least one batch, but it is empty")
+    return count
+
+
+def _stop(
+    loss: float, beyond: bool, loop: Loop, source: PhotoSource | None, epoch: int, step: int
+) -> None:
+    where = f"step {step + 1} of epoch {epoch + 1}"
+    if source is not None:
+        where += f", images {', '.join(source.batch_ids(epoch, step))}"
+    if beyond:
+        raise ValueError(
+            f"labels must be 0 to {loop.num_classes - 1} or ignore_index={loop.ignore_index}, "
+            f"but some are not in {where}"
+        )
+    what = "the gradient is not finite" if math.isfinite(loss) else f"the loss is {loss}"
+    raise TrainingError(
+        f"{what} in {where}; the step was not taken, and the best weights so far are in the model "
+        "and in run_dir; a lower learning_rate or clip_norm=1.0 may help"
+    )
+
+
+def _describe(thing: Any) -> Any:
+    if hasattr(thing, "get_config"):
+        config = {k: v for k, v in thing.get_config().items() if k not in ("name", "learning_rate")}
+        return [type(thing).__name__, json.loads(json.dumps(config, default=str))]
+    return thing if isinstance(thing, str) else getattr(thing, "__qualname__", type(thing).__name__)
+
+
+def _describe_data(
+    name: str, dataset: tf.data.Dataset | None, source: PhotoSource | None
+) -> dict[str, Any]:
+    if source is not None:
+        return {f"{name}.{key}": value for key, value in source.settings().items()}
+    return {name: None if dataset is None else str(dataset.element_spec)}
+
+
+def _describe_model(model: keras.Model) -> str:
+    """Return a digest of the architecture, whatever numbers Keras gave to its layers' names."""
+    named = {"name", "inbound_nodes", "input_layers", "output_layers", "build_config"}
+
+    def without_names(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {k: without_names(v) for k, v in part.items() if k not in named}
+        return [without_names(v) for v in part] if isinstance(part, list | tuple) else part
+
+    content = [without_names(model.get_config()), [list(v.shape) for v in model.weights]]
+    digest = hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()[:16]
+    return f"{model.count_params()} parameters with digest {digest}"
+
+
+def _check_settings(path: Path, settings: dict[str, Any]) -> None:
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, FileNotFoundError) as error:
+        raise CheckpointError(
+            f"{path} is damaged, so that its checkpoints' settings are unknown: {error}; give "
+            "another run_dir, or resume=False to start anew in this one"
+        ) from None
+    now = json.loads(json.dumps(settings))
+    differing = [
+        f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name)
+    ]
+    if differing:
+        raise CheckpointError(
+            f"run_dir {path.parent} belongs to another configuration: {'; '.join(differing)}; "
+            "give another run_dir, or resume=False to start anew in this one"
+        )
+
+
+def _csv(rows: Sequence[dict[str, float]]) -> bytes:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
-    write_whole(path, text.getvalue().encode())
+    return text.getvalue().encode()
+
+
+def _write_events(writer: Any, row: dict[str, float]) -> None:
+    # What tf.summary.scalar does, without the package "tensorboard" that it needs.
+    metadata = tf.compat.v1.SummaryMetadata(
+        plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars")
+    )
+    with writer.as_default():
+        for name, value in row.items():
+            tf.summary.write(name, tf.constant(value, tf.float32), int(row["epoch"]), metadata)
+        writer.flush()
+
+
+class _Display:
+    """One line on standard error, redrawn on a terminal; elsewhere one line for each epoch."""
+
+    def __init__(self, epochs: int, steps: int, *, shown: bool) -> None:
+        self._epochs, self._steps, self._shown = epochs, steps, shown
+        self._redrawn = shown and sys.stderr.isatty()
+        self._start, self._epoch = 0.0, 0
+
+    def begin(self, epoch: int) -> None:
+        self._start, self._epoch = time.monotonic(), epoch
+
+    def step(self, step: int, loss: float) -> None:
+        if self._redrawn:
+            pace = (time.monotonic() - self._start) / (step + 1)
+            left = pace * ((self._epochs - self._epoch) * self._steps - step - 1)
+            sys.stderr.write(
+                f"\repoch {self._epoch + 1}/{self._epochs}  step {step + 1}/{self._steps}  "
+                f"loss {loss:.4f}  {pace:.2f} s a step, {left / 60:.0f} min left\x1b[K"
+            )
+            sys.stderr.flush()
+
+    def end(self, row: dict[str, float]) -> None:
+        if self._shown:
+            took = time.monotonic() - self._start
+            told = "  ".join(f"{k} {v:.4g}" for k, v in row.items() if k != "epoch")
+            start, end = ("\r", "\x1b[K\n") if self._redrawn else ("", "\n")
+            line = f"epoch {row['epoch']}/{self._epochs}  {told}  {took:.0f} s"
+            sys.stderr.write(f"{start}{line}{end}")
+            sys.stderr.flush()

@@ -49,7 +49,7 @@ def learning_rate_at(
         return base * (step + 1) / (warmup_steps + 1)
     progress = min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))
     if schedule == "poly":
-        return final + (base - final) * (1 - progress) ** power
+        return final + (base - final) * math.pow(1 - progress, power)
     if schedule == "cosine":
         return final + (base - final) * (1 + math.cos(math.pi * progress)) / 2
     return base
