@@ -61,6 +61,10 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "beta": ("a number of at least 0", lambda v: 0 <= v < math.inf),
     "boundary_weight": ("a number of at least 1", lambda v: 1 <= v < math.inf),
     "gamma": ("a number of at least 0", lambda v: 0 <= v < math.inf),
+    "ignore_index": (
+        "None or a whole number",
+        lambda v: v is None or bool(np.issubdtype(type(v), np.integer)),
+    ),
     "label_smoothing": ("in [0, 1)", lambda v: 0 <= v < 1),
     "ohem": ("None or in (0, 1]", lambda v: v is None or 0 < v <= 1),
     "power": ("in [0, 1]", lambda v: 0 <= v <= 1),
@@ -72,8 +76,13 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
 def _check(**options: Any) -> None:
     for name, value in options.items():
         rule, holds = _RULES[name]
-        if not holds(value):
-            raise ValueError(f"{name} must be {rule}, received {value!r}")
+        message = f"{name} must be {rule}, received {value!r}"
+        try:
+            if holds(value):
+                continue
+        except TypeError:
+            raise TypeError(message) from None
+        raise ValueError(message)
 
 
 def _checked_weights(name: str, weights: Any) -> list[float]:
@@ -88,6 +97,8 @@ def _checked_weights(name: str, weights: Any) -> list[float]:
 
 def _labels(y_true: tf.Tensor, y_pred: tf.Tensor, ignore_index: int | None) -> tf.Tensor:
     """Return labels of shape (batch, pixels), int32, ``_BROKEN`` where they are no whole number."""
+    if y_true.dtype.is_bool:
+        y_true = tf.cast(y_true, tf.int32)
     if y_true.shape.rank < y_pred.shape.rank or y_true.shape[-1] == 1:
         labels = tf.cast(y_true, tf.int32)
         whole = tf.cast(labels, y_true.dtype) == y_true
@@ -111,7 +122,7 @@ def _is_ignored(labels: tf.Tensor, ignore_index: int | None) -> tf.Tensor:
 def _check_shapes(y_true: tf.Tensor, y_pred: tf.Tensor) -> None:
     if not y_pred.dtype.is_floating:
         raise TypeError(f"y_pred must be floating point, received {y_pred.dtype.name}")
-    if not (y_true.dtype.is_integer or y_true.dtype.is_floating):
+    if not (y_true.dtype.is_integer or y_true.dtype.is_floating or y_true.dtype.is_bool):
         raise TypeError(f"y_true must be numbers, received {y_true.dtype.name}")
     true, pred = y_true.shape, y_pred.shape
     received = f"received y_true of shape {true} and y_pred of shape {pred}"
@@ -155,6 +166,7 @@ class _Pixels(NamedTuple):
 
     @classmethod
     def of(cls, y_true: Any, y_pred: Any, *, ignore_index: int | None, from_logits: bool) -> Self:
+        _check(ignore_index=ignore_index)
         y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
         _check_shapes(y_true, y_pred)
         num_classes = y_pred.shape[-1]
@@ -611,6 +623,8 @@ def balanced_class_weights(
 ) -> NDArray[np.float64]:
     """Return class weights that make up for how rare each class is.
 
+    ::
+
         weight_c = n_c ** -power, scaled so that the mean weight of a pixel is 1
 
     where n_c is the number of pixels of class c: with ``power=1`` (scikit-learn's "balanced")
@@ -780,6 +794,8 @@ class _FunctionLoss(_SegmentationLoss):
 class CrossEntropy(_FunctionLoss):
     """Cross-entropy, with class weights, label smoothing and online hard example mining.
 
+    ::
+
         pixel loss = -w_y * sum over classes c of q_c * log(p_c)
         q_c = (1 - label_smoothing) * [c = y] + label_smoothing / classes
 
@@ -850,6 +866,8 @@ class CrossEntropy(_FunctionLoss):
 class Focal(_FunctionLoss):
     """Focal loss: cross-entropy in which pixels that are right already weigh little.
 
+    ::
+
         pixel loss = -w_y * (1 - p_y) ** gamma * log(p_y)
 
     with the probability p_y of the true class y and its weight w_y. An image's loss is the mean
@@ -911,6 +929,8 @@ class Focal(_FunctionLoss):
 @keras.saving.register_keras_serializable(package="deeplab_fashion")
 class Dice(_FunctionLoss):
     """Soft Dice loss: 1 minus the F1 score of probabilities.
+
+    ::
 
         class loss = 1 - (2 * sum(p * t) + smooth) / (sum(p) + sum(t) + smooth)
 
@@ -975,6 +995,8 @@ class Dice(_FunctionLoss):
 class Jaccard(_FunctionLoss):
     """Soft Jaccard loss: 1 minus the IoU of probabilities.
 
+    ::
+
         class loss = 1 - (sum(p * t) + smooth) / (sum(p) + sum(t) - sum(p * t) + smooth)
 
     with the probabilities p and the truth t in {0, 1} of one class, summed over the valid pixels of
@@ -1037,6 +1059,8 @@ class Jaccard(_FunctionLoss):
 @keras.saving.register_keras_serializable(package="deeplab_fashion")
 class Tversky(_FunctionLoss):
     """Tversky loss: an overlap loss that weighs false positives and false negatives apart.
+
+    ::
 
         class loss = (1 - (tp + smooth) / (tp + alpha * fp + beta * fn + smooth)) ** gamma
         tp = sum(p * t), fp = sum(p * (1 - t)), fn = sum((1 - p) * t)
@@ -1115,6 +1139,8 @@ class Tversky(_FunctionLoss):
 class LovaszSoftmax(_FunctionLoss):
     """Lovász-softmax loss: the Jaccard loss of hard predictions, extended to probabilities.
 
+    ::
+
         class loss = sum over k of m_k * (J_k - J_{k-1})
 
     with the errors m = abs(t - p) of one class in the valid pixels of one image, sorted downwards,
@@ -1176,6 +1202,8 @@ class LovaszSoftmax(_FunctionLoss):
 @keras.saving.register_keras_serializable(package="deeplab_fashion")
 class Boundary(_FunctionLoss):
     """Boundary-weighted cross-entropy: pixels close to another class weigh more.
+
+    ::
 
         image loss = sum(b * w_y * -log(p_y)) / sum(b)
 
@@ -1245,6 +1273,8 @@ class Boundary(_FunctionLoss):
 @keras.saving.register_keras_serializable(package="deeplab_fashion")
 class Combined(_SegmentationLoss):
     """The weighted sum of several losses.
+
+    ::
 
         loss = sum over k of weights_k * loss_k
 
