@@ -102,7 +102,15 @@ def from_pil(image: "Image") -> NDArray[np.uint8]:
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    # Strip by strip, since Pillow hands out its pixels through a copy.
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    step = max(1, 2**22 // max(1, image.width))
+    for top in range(0, image.height, step):
+        bottom = min(top + step, image.height)
+        pixels[top:bottom] = np.asarray(image.crop((0, top, image.width, bottom)))
+    return pixels
 
 
 def read(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:

@@ -29,6 +29,7 @@ _OKABE_ITO = (
 )
 _GOLDEN_RATIO = (math.sqrt(5) - 1) / 2
 _LARGEST_LABEL = 255
+_STRIP = 2**18  # pixels that are tinted at once
 
 
 def palette(num_classes: int) -> NDArray[np.uint8]:
@@ -128,16 +129,27 @@ def overlay(
         )
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must be 0 to 1, got {alpha}")
-    colours = palette(len(class_names))
-    tinted = (labels > 0) & (labels < len(class_names))
-    result = image.copy()
-    colour = colours[labels[tinted]]
-    result[tinted] = np.rint(image[tinted] * (1 - alpha) + colour * alpha).astype(np.uint8)
-    edge = _inner_edge(labels, max(1, round(max(labels.shape) / 400))) & tinted
-    result[edge] = colours[labels[edge]]
+    count = len(class_names)
+    colours = palette(count)
+    grey = np.arange(256)
+    tint = np.broadcast_to(grey, (count + 1, 3, 256)).astype(np.uint8)
+    tint[1:count] = np.rint(grey * (1 - alpha) + colours[1:, :, None] * alpha)
+    known = (labels > 0) & (labels < count)
+    edge = _inner_edge(labels, max(1, round(max(labels.shape) / 400)))
+    result = np.empty_like(image)
+    present = np.zeros(count + 1, np.bool_)
+    step = max(1, _STRIP // max(1, labels.shape[1]))
+    for top in range(0, labels.shape[0], step):
+        strip = slice(top, top + step)
+        index = np.where(known[strip], labels[strip], count)
+        for channel in range(3):
+            result[strip, :, channel] = tint[index, channel, image[strip, :, channel]]
+        lined = edge[strip] & known[strip]
+        result[strip][lined] = colours[index[lined]]
+        present[index] = True
     if legend:
-        present = np.flatnonzero(np.bincount(labels[tinted], minlength=len(class_names)))
-        _draw_legend(result, tinted, [(class_names[i], colours[i]) for i in present.tolist()])
+        entries = [(class_names[i], colours[i]) for i in np.flatnonzero(present[:count]).tolist()]
+        _draw_legend(result, known, entries)
     return result
 
 

@@ -72,8 +72,10 @@ class Segmentation:
     @property
     def shares(self) -> dict[str, float]:
         """The share of the photo's pixels that each class takes, 0 to 1."""
-        counts = np.bincount(self.labels.ravel(), minlength=len(self.class_names))
-        return dict(zip(self.class_names, (counts / self.labels.size).tolist(), strict=True))
+        size, area = len(self.class_names), self.labels.size
+        # Row by row, since bincount widens all that it is given to eight bytes.
+        counts = sum(np.bincount(row, minlength=size) for row in self.labels)
+        return dict(zip(self.class_names, np.divide(counts, area).tolist(), strict=True))
 
     def overlay(self, *, alpha: float = 0.5, legend: bool = True) -> NDArray[np.uint8]:
         """Return the photo with its classes tinted, outlined and named; see `plotting.overlay`.
