@@ -1,19 +1,24 @@
 """The segmentation networks: DeepLabV3+ and DeepLabV3 on any backbone."""
 
+import warnings
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 
 from deeplab_fashion import backbones, layers
+from deeplab_fashion.errors import CheckpointError
 
-__all__ = ["DeepLabV3", "DeepLabV3Plus"]
+__all__ = ["DeepLabV3", "DeepLabV3Plus", "load_weights"]
 
 _RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
+_HEADS = ("head", "auxiliary_head")
 
 
-def DeepLabV3Plus(  # noqa: N802 - reads as the class of network it builds
+def DeepLabV3Plus(  # noqa: N802 - reads as the class of network that it builds
     num_classes: int = 6,
     *,
     backbone: str = "inceptionresnetv2",
@@ -28,44 +33,363 @@ def DeepLabV3Plus(  # noqa: N802 - reads as the class of network it builds
     skip_filters: int = 48,
     separable: bool = True,
     dropout: float = 0.1,
+    auxiliary_head: bool = False,
     multi_grid: Sequence[int] = (1,),
     batch_norm_momentum: float | None = None,
     freeze_batch_norm: bool = False,
     synchronized: bool = False,
 ) -> keras.Model:
-    """Build a DeepLabV3+ network."""
-    image = keras.Input((*(input_size or (None, None)), input_channels), name="image")
-    features = backbones.create(
+    """Build a DeepLabV3+ network: dilated backbone, ASPP, decoder.
+
+    Args:
+        num_classes: Channels of the output, background included. At least 1.
+        backbone: One of ``deeplab_fashion.backbones.names()``.
+        input_size: (height, width) of the photos in pixels; None for any size, which may change
+            from call to call.
+        output_stride: Stride of the deepest features: 8, 16 or 32. Finer costs more.
+        weights: "imagenet" (a pre-trained backbone, downloaded by Keras), the path of a backbone's
+            weights or of a whole network saved as ``.keras`` or ``.weights.h5``, "fashion-main"
+            (the trained network that comes with the package: everything but the classes, the
+            activation and the input size is then its own), or None for random weights.
+        activation: What follows the logits, such as "softmax"; None for logits.
+        input_channels: 3 for RGB; see ``backbones.create`` for others.
+        atrous_rates: Dilation rates of the ASPP; None for (6, 12, 18) at output stride 16, twice
+            that at 8 and half of it at 32.
+        aspp_filters: Channels of the ASPP.
+        decoder_filters: Channels of the decoder.
+        skip_filters: Channels to which the decoder reduces the features at stride 4.
+        separable: Depthwise separable 3x3 kernels in ASPP and decoder; False for dense ones.
+        dropout: Share of the ASPP's output dropped in training, in [0, 1).
+        auxiliary_head: Whether a second head on the stage before the last is added for training.
+        multi_grid: Factors of the dilation of the backbone's last stage, in turn.
+        batch_norm_momentum: Of every batch normalisation; None keeps the backbone's own, and 0.99
+            elsewhere.
+        freeze_batch_norm: Whether the backbone's batch normalisations keep their statistics and
+            stay untrained.
+        synchronized: Whether replicas share their batch statistics.
+
+    Returns:
+        A model from photos (batch, height, width, input_channels), raw values in [0, 255], to
+        float32 (batch, height, width, num_classes) at the photos' own size. With
+        ``auxiliary_head`` the output is a dict of two such tensors, "logits" and "auxiliary".
+
+    Raises:
+        ValueError: If an argument is outside its range.
+        CheckpointError: If the weights do not fit the network.
+
+    Warns:
+        UserWarning: If whole-network weights are of another number of classes: all but the heads
+            are then loaded.
+
+    References:
+        Chen et al., Encoder-Decoder with Atrous Separable Convolution for Semantic Image
+        Segmentation, 2018. The default backbone is that of the study this package grew from.
+
+    Example:
+        >>> import numpy as np
+        >>> model = DeepLabV3Plus(6, backbone="mobilenetv2", weights=None)
+        >>> model(np.zeros((1, 65, 80, 3), "float32")).shape
+        TensorShape([1, 65, 80, 6])
+    """
+    return _build(
+        num_classes,
+        backbone=backbone,
+        input_size=input_size,
+        output_stride=output_stride,
+        weights=weights,
+        activation=activation,
+        input_channels=input_channels,
+        atrous_rates=atrous_rates,
+        aspp_filters=aspp_filters,
+        decoder=(decoder_filters, skip_filters),
+        separable=separable,
+        dropout=dropout,
+        auxiliary_head=auxiliary_head,
+        multi_grid=multi_grid,
+        batch_norm_momentum=batch_norm_momentum,
+        freeze_batch_norm=freeze_batch_norm,
+        synchronized=synchronized,
+    )
+
+
+def DeepLabV3(  # noqa: N802 - reads as the class of network that it builds
+    num_classes: int = 6,
+    *,
+    backbone: str = "inceptionresnetv2",
+    input_size: tuple[int, int] | None = None,
+    output_stride: int = 16,
+    weights: str | Path | None = "imagenet",
+    activation: str | None = None,
+    input_channels: int = 3,
+    atrous_rates: Sequence[int] | None = None,
+    aspp_filters: int = 256,
+    separable: bool = True,
+    dropout: float = 0.1,
+    auxiliary_head: bool = False,
+    multi_grid: Sequence[int] = (1,),
+    batch_norm_momentum: float | None = None,
+    freeze_batch_norm: bool = False,
+    synchronized: bool = False,
+) -> keras.Model:
+    """Build a DeepLabV3 network: dilated backbone and ASPP, without a decoder.
+
+    Faster and coarser than ``DeepLabV3Plus``, whose arguments, output and errors it shares.
+
+    Args:
+        num_classes: As in ``DeepLabV3Plus``.
+        backbone: As in ``DeepLabV3Plus``.
+        input_size: As in ``DeepLabV3Plus``.
+        output_stride: As in ``DeepLabV3Plus``.
+        weights: As in ``DeepLabV3Plus``, but for "fashion-main", which has a decoder.
+        activation: As in ``DeepLabV3Plus``.
+        input_channels: As in ``DeepLabV3Plus``.
+        atrous_rates: As in ``DeepLabV3Plus``.
+        aspp_filters: As in ``DeepLabV3Plus``.
+        separable: As in ``DeepLabV3Plus``.
+        dropout: As in ``DeepLabV3Plus``.
+        auxiliary_head: As in ``DeepLabV3Plus``.
+        multi_grid: As in ``DeepLabV3Plus``.
+        batch_norm_momentum: As in ``DeepLabV3Plus``.
+        freeze_batch_norm: As in ``DeepLabV3Plus``.
+        synchronized: As in ``DeepLabV3Plus``.
+
+    Returns:
+        As ``DeepLabV3Plus``.
+
+    Raises:
+        ValueError: If an argument is outside its range.
+        CheckpointError: If the weights do not fit the network.
+
+    References:
+        Chen et al., Rethinking Atrous Convolution for Semantic Image Segmentation, 2017.
+
+    Example:
+        >>> DeepLabV3(6, backbone="mobilenetv2", weights=None, input_size=(64, 64)).output.shape
+        (None, 64, 64, 6)
+    """
+    if weights == "fashion-main":
+        raise ValueError("weights 'fashion-main' are of a DeepLabV3Plus, not of a DeepLabV3")
+    return _build(
+        num_classes,
+        backbone=backbone,
+        input_size=input_size,
+        output_stride=output_stride,
+        weights=weights,
+        activation=activation,
+        input_channels=input_channels,
+        atrous_rates=atrous_rates,
+        aspp_filters=aspp_filters,
+        decoder=None,
+        separable=separable,
+        dropout=dropout,
+        auxiliary_head=auxiliary_head,
+        multi_grid=multi_grid,
+        batch_norm_momentum=batch_norm_momentum,
+        freeze_batch_norm=freeze_batch_norm,
+        synchronized=synchronized,
+    )
+
+
+def load_weights(model: keras.Model, path: str | Path) -> list[str]:
+    """Fill a network from another one that was saved, all but heads of other classes.
+
+    Args:
+        model: A network of this module.
+        path: A ``.keras`` model or ``.weights.h5`` weights of the same network, which may have
+            another number of classes. Code inside the file is never run.
+
+    Returns:
+        The names of the layers that kept their own weights.
+
+    Raises:
+        CheckpointError: If the file is missing, damaged, unsafe, or of another network.
+
+    Warns:
+        UserWarning: If a head was left out because its number of classes differs.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"weights {path} do not exist")
+    try:
+        if path.suffix == ".keras":
+            saved = keras.models.load_model(path, compile=False)
+        else:
+            saved = _with_classes(model, _classes_in(path))
+            saved.load_weights(path)
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise CheckpointError(f"weights {path} cannot be loaded: {error}") from error
+    return _transfer(saved, model, str(path))
+
+
+def _build(
+    num_classes: int,
+    *,
+    backbone: str,
+    input_size: tuple[int, int] | None,
+    output_stride: int,
+    weights: str | Path | None,
+    activation: str | None,
+    input_channels: int,
+    atrous_rates: Sequence[int] | None,
+    aspp_filters: int,
+    decoder: tuple[int, int] | None,
+    separable: bool,
+    dropout: float,
+    auxiliary_head: bool,
+    multi_grid: Sequence[int],
+    batch_norm_momentum: float | None,
+    freeze_batch_norm: bool,
+    synchronized: bool,
+) -> keras.Model:
+    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
+        raise ValueError(f"num_classes must be a whole number of at least 1, got {num_classes!r}")
+    size = (None, None) if input_size is None else tuple(input_size)
+    if len(size) != 2 or not all(side is None or side >= 1 for side in size):
+        raise ValueError(f"input_size must be None or (height, width), got {input_size!r}")
+    if weights == "fashion-main":
+        return _from_pretrained(num_classes, weights, backbone, size, activation)
+    whole = weights not in (None, "imagenet") and _is_whole_network(Path(str(weights)))
+    body = backbones.create(
         backbone,
         input_size,
         output_stride,
-        weights,
+        None if whole else weights,
         input_channels=input_channels,
         multi_grid=multi_grid,
         batch_norm_momentum=batch_norm_momentum,
         freeze_batch_norm=freeze_batch_norm,
         synchronized=synchronized,
-    )(image)
-    head: dict[str, Any] = {
-        "separable": separable,
+        penultimate=auxiliary_head,
+    )
+    image = keras.Input((*size, input_channels), name="image")
+    features = body(image)
+    common: dict[str, Any] = {
         "batch_norm_momentum": 0.99 if batch_norm_momentum is None else batch_norm_momentum,
         "synchronized": synchronized,
     }
+    side = []
+    if auxiliary_head:
+        hidden = layers.ConvBlock(aspp_filters, 3, separable=separable, name="auxiliary", **common)(
+            features.pop()
+        )
+        side.append(_scores(hidden, image, num_classes, activation, prefix="auxiliary_"))
     x = layers.ASPP(
         aspp_filters,
-        rates=atrous_rates or _RATES[output_stride],
+        rates=_RATES[output_stride] if atrous_rates is None else atrous_rates,
+        separable=separable,
         dropout=dropout,
         name="aspp",
-        **head,
+        **common,
     )(features[-1])
-    x = layers.DeepLabDecoder(decoder_filters, skip_filters=skip_filters, name="decoder", **head)(
-        [x, features[0]]
-    )
-    x = keras.layers.Conv2D(num_classes, 1, name="head", dtype="float32")(x)
-    x = layers.ResizeToMatch(name="logits", dtype="float32")([x, image])
-    if activation is not None:
-        x = keras.layers.Activation(activation, name="activation", dtype="float32")(x)
-    return keras.Model(image, x, name="deeplabv3plus")
+    if decoder is not None:
+        x = layers.DeepLabDecoder(
+            decoder[0], skip_filters=decoder[1], separable=separable, name="decoder", **common
+        )([x, features[0]])
+    outputs = _scores(x, image, num_classes, activation)
+    if auxiliary_head:
+        outputs = {"logits": outputs, "auxiliary": side[0]}
+    name = "deeplabv3" if decoder is None else "deeplabv3plus"
+    model = keras.Model(image, outputs, name=name)
+    if whole:
+        load_weights(model, str(weights))
+    return model
 
 
-DeepLabV3 = DeepLabV3Plus
+def _scores(
+    x: Any, image: Any, num_classes: int, activation: str | None, *, prefix: str = ""
+) -> Any:
+    """Turn features into scores at the photo's size, in float32 whatever the precision."""
+    x = keras.layers.Conv2D(num_classes, 1, dtype="float32", name=f"{prefix}head")(x)
+    x = layers.ResizeToMatch(dtype="float32", name=f"{prefix}logits")([x, image])
+    if activation is None:
+        return x
+    return keras.layers.Activation(activation, dtype="float32", name=f"{prefix}scores")(x)
+
+
+def _from_pretrained(
+    num_classes: int,
+    name: str,
+    backbone: str,
+    size: tuple[int | None, ...],
+    activation: str | None,
+) -> keras.Model:
+    """Return a network that comes with the package, with a fresh head for other classes."""
+    from deeplab_fashion import pretrained
+
+    trained, _, _ = pretrained.load(name)
+    own = next(layer.name for layer in trained.layers if isinstance(layer, keras.Model))
+    if backbone not in ("inceptionresnetv2", own):  # the default stands for the network's own
+        raise ValueError(f"weights {name!r} have the backbone {own!r}, got {backbone!r}")
+    model = _with_classes(trained, num_classes, size)
+    _transfer(trained, model, name)
+    if activation is None:
+        return model
+    scores = keras.layers.Activation(activation, dtype="float32", name="scores")(model.output)
+    return keras.Model(model.input, scores, name=model.name)
+
+
+def _with_classes(
+    model: keras.Model, num_classes: int, size: tuple[int | None, ...] | None = None
+) -> keras.Model:
+    """Return a copy of a network for another number of classes, with random weights."""
+
+    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
+        config = layer.get_config()
+        if layer.name in _HEADS:
+            config["filters"] = num_classes
+        return type(layer).from_config(config)
+
+    shape = model.input_shape[1:] if size is None else (*size, model.input_shape[3])
+    image = keras.Input(shape, name="image")
+    return keras.models.clone_model(model, input_tensors=image, clone_function=copy)
+
+
+def _transfer(saved: keras.Model, model: keras.Model, source: str) -> list[str]:
+    """Copy all weights from one network to another, but for heads of other classes."""
+    theirs = {layer.name: layer for layer in saved.layers if layer.weights}
+    ours = {layer.name: layer for layer in model.layers if layer.weights}
+    kept = []
+    for name in sorted(theirs.keys() | ours.keys()):
+        missing = name not in theirs or name not in ours
+        shapes = [
+            [tuple(weight.shape) for weight in side[name].weights] if name in side else None
+            for side in (theirs, ours)
+        ]
+        if shapes[0] == shapes[1]:
+            ours[name].set_weights(theirs[name].get_weights())
+        elif name in _HEADS and (missing or shapes[0][1] != shapes[1][1]):  # type: ignore[index]
+            kept += [name] * (name in ours)
+        else:
+            raise CheckpointError(
+                f"weights {source} are of another network: its layer {name!r} is "
+                + ("in only one of the two" if missing else "of another shape")
+            )
+    if kept:
+        warnings.warn(
+            f"loaded all weights of {source} but for {' and '.join(kept)}: it has "
+            f"{saved.get_layer('head').filters} classes, the network now has "
+            f"{model.get_layer('head').filters}",
+            UserWarning,
+            stacklevel=5,
+        )
+    return kept
+
+
+def _is_whole_network(path: Path) -> bool:
+    """Whether a weights file holds a network of this module, not a backbone alone."""
+    try:
+        if path.suffix == ".keras":
+            with zipfile.ZipFile(path) as archive:
+                return b"deeplab_fashion>ASPP" in archive.read("config.json")
+        if path.suffix == ".h5":
+            with h5py.File(path) as file:
+                return "aspp" in file.get("layers", ())
+    except (OSError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"weights {path} cannot be read: {error}") from error
+    return False
+
+
+def _classes_in(path: Path) -> int:
+    """Return the number of classes of a network saved as ``.weights.h5``."""
+    with h5py.File(path) as file:
+        return int(file["layers/conv2d/vars/1"].shape[0])

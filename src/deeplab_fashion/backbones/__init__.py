@@ -101,6 +101,7 @@ def create(
     batch_norm_momentum: float | None = None,
     freeze_batch_norm: bool = False,
     synchronized: bool = False,
+    penultimate: bool = False,
 ) -> keras.Model:
     """Return the backbone ``name`` as a model from raw photos to features.
 
@@ -120,6 +121,8 @@ def create(
             network's own.
         freeze_batch_norm: Whether batch normalisations keep their statistics and stay untrained.
         synchronized: Whether replicas share their batch statistics.
+        penultimate: Whether the features of the stage before the last follow as one output more,
+            for an auxiliary head.
 
     Returns:
         A model from (batch, height, width, input_channels), values in [0, 255], to the list of
@@ -161,6 +164,7 @@ def create(
         output_stride=output_stride,
         multi_grid=multi_grid,
         batch_norm=batch_norm,
+        penultimate=penultimate,
     )
     backbone = keras.Model(image, features, name=name)
     if weights == "imagenet":

@@ -27,6 +27,7 @@ def dilate(
     output_stride: int,
     multi_grid: Sequence[int],
     batch_norm: dict[str, Any],
+    penultimate: bool = False,
 ) -> tuple[list[Any], list[tuple[Any, Any]]]:
     """Run ``image`` through a copy of ``network`` whose features are no coarser than asked.
 
@@ -38,6 +39,7 @@ def dilate(
         output_stride: The coarsest stride to keep.
         multi_grid: Factors of the dilation of the last stage's kernels, in turn.
         batch_norm: Settings that replace those of every batch normalisation.
+        penultimate: Whether the features of the stage before the last are added at the end.
 
     Returns:
         The features, finest first, and the pairs (old layer, new layer) of all layers.
@@ -51,6 +53,8 @@ def dilate(
         call_function=surgeon.apply,
     )
     kept = [stride for stride in sorted(features) if stride < output_stride] + [max(features)]
+    if penultimate:
+        kept.append(max(features) // 2)
     return [surgeon.output_of[features[stride]] for stride in kept], surgeon.pairs
 
 
