@@ -5,9 +5,9 @@ What every metric takes (`SoftIoU` and `SoftF1` take no predicted labels):
 - ``y_pred`` of a *floating* dtype holds logits or probabilities, shape (..., C); the class with the
   greatest value is the prediction, so softmax or none makes no difference. ``y_pred`` of an
   *integer* dtype holds labels. Nothing else decides which it is.
-- ``y_true`` holds integer labels of the prediction's shape without C. Beside logits or
-  probabilities it may also have shape (..., 1), or be one-hot, shape (..., C), where a row of zeros
-  is an ignored pixel.
+- ``y_true`` holds labels, whole numbers of any dtype, of the prediction's shape without C. Beside
+  logits or probabilities it may also have shape (..., 1), or be one-hot, shape (..., C), where a
+  row of zeros is an ignored pixel.
 - ``sample_weight`` says how many times each pixel counts: whole numbers, 0 leaves it out. Its shape
   is that of the labels or of their leading axes. Counts stay counts, so a fraction is an error.
 
@@ -119,7 +119,7 @@ class _ConfusionMetric(_CheckedMetric):
         """Add the pixels of a batch to the counts.
 
         Args:
-            y_true: Integer labels, shape (...), usually (batch, height, width); beside logits or
+            y_true: Labels, shape (...), usually (batch, height, width); beside logits or
                 probabilities also (..., 1) or one-hot (..., num_classes).
             y_pred: Floating: logits or probabilities, shape (..., num_classes). Integer: labels,
                 shape (...).
@@ -127,7 +127,6 @@ class _ConfusionMetric(_CheckedMetric):
                 (...), or its leading axes.
 
         Raises:
-            TypeError: If ``y_true`` holds labels of a floating dtype.
             ValueError: If the shapes do not fit, or, run eagerly, if a label is outside
                 0..num_classes-1 and not ``ignore_index`` or a weight is no whole number.
         """
@@ -406,12 +405,12 @@ class _SoftMetric(_CheckedMetric):
         """Add one batch's score; a batch without a counted pixel has none.
 
         Args:
-            y_true: Integer labels, shape (...), or (..., 1), or one-hot (..., num_classes).
+            y_true: Labels, shape (...), or (..., 1), or one-hot (..., num_classes).
             y_pred: Logits or probabilities, floating, shape (..., num_classes).
             sample_weight: A weight of at least 0 for each pixel, shape (...) or its leading axes.
 
         Raises:
-            TypeError: If ``y_pred`` is not floating, or ``y_true`` holds labels that are.
+            TypeError: If ``y_pred`` is not floating.
             ValueError: If the shapes do not fit, or, run eagerly, if a label is outside
                 0..num_classes-1 and not ``ignore_index``.
         """
@@ -552,14 +551,15 @@ def _true_slots(
             ignored = tf.reduce_all(y_true == tf.zeros([], y_true.dtype), axis=-1)
             return tf.where(ignored, num_classes + 1, _argmax(y_true))
         y_true = tf.squeeze(y_true, -1)
-    if y_true.dtype.is_floating:
-        raise TypeError(f"y_true must hold integer labels, received dtype {y_true.dtype.name}")
     return _slots(y_true, num_classes, ignore_index)
 
 
 def _slots(labels: tf.Tensor, num_classes: int, ignore_index: int | None) -> tf.Tensor:
     """Return C + 1 where labels are ignore_index, C where they are no class, else themselves."""
-    if labels.dtype.is_bool or labels.dtype.max < num_classes:
+    if labels.dtype.is_floating:
+        whole = tf.cast(labels, tf.int64)
+        labels = tf.where(tf.cast(whole, labels.dtype) == labels, whole, tf.int64.min)
+    elif labels.dtype.is_bool or labels.dtype.max < num_classes:
         labels = tf.cast(labels, tf.int32)
     dtype = labels.dtype
     # Seen as unsigned, a negative label is a large one, so that one minimum finds both.
