@@ -148,8 +148,9 @@ def lovasz_reference(truth, probability):
 
 @every_loss
 def test_equals_the_reference(loss):
-    for seed in range(3):
+    for seed, present in enumerate((CLASSES, 3, 1)):
         y_true, y_pred = example(seed)
+        y_true = np.where(y_true == 255, 255, y_true % present)
         np.testing.assert_allclose(
             float(loss(y_true, y_pred)), reference(loss, y_true, y_pred), rtol=2e-5
         )

@@ -532,9 +532,12 @@ def lovasz_softmax(
         array([0.4167], dtype=float32)
     """
     pixels = _Pixels.of(y_true, y_pred, ignore_index=ignore_index, from_logits=from_logits)
-    truth = tf.transpose(pixels.one_hot(), (0, 2, 1))
-    errors = tf.abs(truth - tf.transpose(pixels.probabilities(), (0, 2, 1)))
-    errors = tf.where(pixels.valid[:, tf.newaxis], errors, -1)  # ignored pixels come last
+    truth, probabilities = (
+        tf.transpose(t, (0, 2, 1)) for t in (pixels.one_hot(), pixels.probabilities())
+    )
+    # An ignored pixel has no error, so that it is sorted behind all that have a part in the sum.
+    counted = tf.cast(pixels.valid, truth.dtype)[:, tf.newaxis]
+    errors = tf.abs(truth - probabilities * counted)
     errors, order = tf.math.top_k(errors, k=tf.shape(errors)[2])
     is_class = tf.gather(truth, order, batch_dims=2)
     pixels_of_class = tf.reduce_sum(truth, axis=2)
@@ -543,7 +546,7 @@ def lovasz_softmax(
     union = total + tf.cumsum(1 - is_class, axis=2)
     jaccards = 1 - tf.math.divide_no_nan(intersection, union)
     steps = jaccards - tf.pad(jaccards[..., :-1], ((0, 0), (0, 0), (1, 0)))
-    losses = tf.reduce_sum(tf.nn.relu(errors) * steps, axis=2)
+    losses = tf.reduce_sum(errors * steps, axis=2)
     return pixels.class_mean(losses, pixels_of_class, class_weights)
 
 
