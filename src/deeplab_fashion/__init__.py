@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         samples,
         scores,
         taxonomy,
+        training,
     )
     from deeplab_fashion.inference import Segmentation, Segmenter
     from deeplab_fashion.models import DeepLabV3, DeepLabV3Plus
@@ -50,6 +51,7 @@ __all__ = [
     "samples",
     "scores",
     "taxonomy",
+    "training",
 ]
 
 _HOME_OF = {

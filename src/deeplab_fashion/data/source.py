@@ -177,12 +177,13 @@ class PhotoSource:
             )
 
         def begin(epoch: tf.Tensor) -> tf.data.Dataset:
-            if epoch < 0:
+            if endless:
                 epoch = tf.ensure_shape(tf.numpy_function(self._advance, [], tf.int64), ())
             turns = tf.data.Dataset.range(self.steps * len(pieces))
             return tf.data.Dataset.zip(tf.data.Dataset.from_tensors(epoch).repeat(), turns)
 
-        first = tf.constant(-1 if epoch is None else epoch, tf.int64)
+        endless = epoch is None
+        first = tf.constant(epoch or 0, tf.int64)
         dataset = tf.data.Dataset.from_tensors(first).flat_map(begin)
         dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         count = tf.data.experimental.assert_cardinality(self.steps * len(pieces))

@@ -1,5 +1,6 @@
 """The compiled steps of training and validation, and every variable that they change."""
 
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -74,10 +75,10 @@ class Loop:
             self.sound_steps,
         ]
         self._train_steps = {
-            frozen: tf.function(lambda *args, frozen=frozen: self._train_step(frozen, *args))
+            frozen: tf.function(functools.partial(self._train_step, frozen), autograph=False)
             for frozen in (False, True)
         }
-        self._validate = tf.function(self._validate_step)
+        self._validate = tf.function(self._validate_step, autograph=False)
 
     def get_state(self) -> list[NDArray[Any]]:
         """Return the values of all that a training changes."""
@@ -179,8 +180,8 @@ class Loop:
         def once(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
             with tf.GradientTape() as tape:
                 value = self._loss(labels, self.model(images, training=True))
-                value = tf.add_n([value, *(tf.cast(p, tf.float32) for p in self.model.losses)])
-                value /= self.replicas * self.accumulate
+                penalties = [tf.cast(p, tf.float32) / self.replicas for p in self.model.losses]
+                value = tf.add_n([value, *penalties]) / self.accumulate
                 scaled = value * self.scale
             zero = tf.UnconnectedGradients.ZERO
             return value, tape.gradient(scaled, variables, unconnected_gradients=zero)
@@ -204,7 +205,11 @@ class Loop:
         return value, gradients
 
     def _loss(self, labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_mean(tf.cast(self.loss(labels, logits), tf.float32))
+        value = tf.reduce_mean(tf.cast(self.loss(labels, logits), tf.float32))
+        reduction = getattr(self.loss, "reduction", None)
+        if isinstance(self.loss, keras.losses.Loss) and reduction not in (None, "none"):
+            return value  # Keras has divided it by the number of replicas
+        return value / self.replicas
 
     def _label_map(self, labels: tf.Tensor) -> tf.Tensor:
         if labels.shape.rank == 4 and labels.shape[-1] == 1:
@@ -219,7 +224,7 @@ class Loop:
         valid = truth != self.ignore_index
         count = tf.reduce_sum(tf.cast(tf.reduce_any(valid, axis=(1, 2)), tf.float32))
         wrong = valid & ((truth >= self.num_classes) | (truth < 0))
-        return count, tf.reduce_sum(tf.cast(wrong, tf.int32))
+        return count, tf.reduce_sum(tf.cast(wrong, tf.float32))
 
     def _apply(
         self,
@@ -251,12 +256,14 @@ class Loop:
             # Bincount drops keys beyond its size.
             keys = tf.reshape(tf.where(inside, truth * classes + predicted, classes**2), [-1])
             counts = tf.raw_ops.Bincount(arr=keys, size=classes**2, weights=tf.zeros([0], tf.int64))
-            value = self._loss(labels, logits) / self.replicas
+            value = self._loss(labels, logits)
             count, beyond = self._inspect(truth)
-            outcome = (value, count, beyond, tf.reshape(counts, (classes, classes)))
-            if self.replicas > 1:
-                return tf.distribute.get_replica_context().all_reduce(_SUM, outcome)
-            return outcome
+            counts = tf.reshape(counts, (classes, classes))
+            if self.replicas > 1:  # one type at a time
+                context = tf.distribute.get_replica_context()
+                value, count, beyond = context.all_reduce(_SUM, (value, count, beyond))
+                counts = context.all_reduce(_SUM, counts)
+            return value, count, beyond, counts
 
         outcome = self.strategy.run(replica, args=(images, labels))
         value, count, beyond, counts = (

@@ -114,8 +114,7 @@ def from_chief(
             context = tf.distribute.get_replica_context()
             first = tf.equal(context.replica_id_in_sync_group, 0)
             own = [tf.where(first & chief, part, tf.zeros_like(part)) for part in parts]
-            reduced: list[tf.Tensor] = context.all_reduce(tf.distribute.ReduceOp.SUM, own)
-            return reduced
+            return [context.all_reduce(tf.distribute.ReduceOp.SUM, part) for part in own]
 
         return strategy.run(replica, args=(parts,))
 
