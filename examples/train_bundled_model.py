@@ -2,9 +2,9 @@
 
     python examples/train_bundled_model.py DATA_DIR EFFICIENTNET_LITE0.npz --out runs/fashion-main
 
-DATA_DIR holds ``train.csv``, ``train/``, ``val.csv`` and ``val/`` in iMaterialist form. ``train.csv`` alone is
-learnt from; ``val.csv`` chooses the epoch. Photos keep their proportions and are seen at 480 x 320.
-An interrupted run goes on when the same command is given again.
+DATA_DIR holds ``train.csv``, ``train/``, ``val.csv`` and ``val/`` in iMaterialist form.
+``train.csv`` alone is learnt from; ``val.csv`` chooses the epoch. Photos keep their proportions and
+are seen at 480 x 320. An interrupted run goes on when the same command is given again.
 """
 
 import argparse
