@@ -141,18 +141,20 @@ def _check_shapes(y_true: tf.Tensor, y_pred: tf.Tensor) -> None:
 
 
 def _check_labels(
-    y_true: tf.Tensor, broken: tf.Tensor, num_classes: int, ignore_index: int | None
+    y_true: tf.Tensor, y_pred: tf.Tensor, broken: tf.Tensor, ignore_index: int | None
 ) -> None:
     if not tf.reduce_any(broken):
         return
+    *shape, num_classes = y_pred.shape
     rule = f"y_true must hold labels 0 to {num_classes - 1}"
     if ignore_index is not None:
         rule += f" or ignore_index={ignore_index}"
-    if y_true.shape.num_elements() != broken.shape.num_elements():
+    image, *pixel = np.argwhere(broken.numpy().reshape(shape))[0].tolist()
+    came = y_true.numpy().reshape(*shape, -1)[image, *pixel].tolist()
+    if len(came) > 1:
         rule += ", one-hot: a 1 among zeros, or all zeros where ignored"
-    image, pixel = tf.where(broken)[0].numpy()
-    came = y_true.numpy().reshape(*broken.shape, -1)[image, pixel].squeeze()
-    raise ValueError(f"{rule}; received {came} in pixel {pixel} of image {image} of the batch")
+    received = came if len(came) > 1 else f"{came[0]:g}"
+    raise ValueError(f"{rule}; received {received} at {pixel} of image {image} of the batch")
 
 
 class _Pixels(NamedTuple):
@@ -175,7 +177,7 @@ class _Pixels(NamedTuple):
         is_class = (labels >= 0) & (labels < num_classes)
         valid, broken = is_class & ~ignored, ~(is_class | ignored)
         if tf.executing_eagerly():
-            _check_labels(y_true, broken, num_classes, ignore_index)
+            _check_labels(y_true, y_pred, broken, ignore_index)
         scores = y_pred if y_pred.dtype == tf.float64 else tf.cast(y_pred, tf.float32)
         scores = tf.reshape(scores, tf.concat([tf.shape(labels), [num_classes]], axis=0))
         return cls(tf.where(valid, labels, 0), scores, from_logits, valid, broken)
@@ -660,7 +662,7 @@ def balanced_class_weights(
         array([0.756, 2.929, 3.588])
 
     References:
-        King and Zeng, Logistic Regression in Rare Events Data, 2001, section 4.1.
+        King and Zeng, Logistic Regression in Rare Events Data, 2001, for ``power=1``.
     """
     _check(power=power)
     counts = _pixel_counts(source, num_classes, label_map, ignore_index)
@@ -1032,7 +1034,7 @@ class Jaccard(_FunctionLoss):
 
     References:
         Rahman and Wang, Optimizing Intersection-Over-Union in Deep Neural Networks for Image
-        Segmentation, 2016, section 3; here for several classes.
+        Segmentation, 2016; here for several classes.
     """
 
     _function = staticmethod(jaccard)
