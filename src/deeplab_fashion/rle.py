@@ -705,15 +705,21 @@ def _refuse_runs(starts: list[int], lengths: list[int], size: tuple[int, int], o
             before = start + length
             continue
         raise RleFormatError(
-            f"run {number + 1} of {len(starts)} must {rule}; got start {start}, length {length}"
+            f"run {number + 1} of {len(starts)} must {rule}; got start {_shown(start)}, "
+            f"length {_shown(length)}"
         )
+
+
+def _shown(number: int) -> str:
+    # What does not fit 64 bits was read from text as the largest number that does.
+    return f"{number} or more" if number == _MAX_INT64 else str(number)
 
 
 def _counts_to_edges(counts: _Pixels, size: tuple[int, int]) -> _Pixels:
     """Return the edges of COCO's counts, once all of them are checked."""
     pixels = size[0] * size[1]
     edges = np.cumsum(counts)
-    whole = not len(counts) or (counts[0] >= 0 and edges[-1] == pixels)
+    whole = counts[0] >= 0 and edges[-1] == pixels if len(counts) else not pixels
     # A sum beyond int64 wraps around to a negative number.
     if not whole or counts[1:].min(initial=1) < 1 or edges.min(initial=0) < 0:
         _refuse_counts(counts.tolist(), size)
@@ -737,9 +743,11 @@ def _refuse_counts(counts: list[int], size: tuple[int, int]) -> None:
         else:
             continue
         raise RleFormatError(f"count {number + 1} of {len(counts)} must {rule}; got {count}")
-    raise RleFormatError(
-        f"counts must sum to the {pixels} pixels of size {size}; the {len(counts)} sum to {total}"
-    )
+    if total != pixels:
+        raise RleFormatError(
+            f"counts must sum to the {pixels} pixels of size {size}; the {len(counts)} "
+            f"sum to {total}"
+        )
 
 
 def _counts(mask: RunLengthMask) -> _Pixels:
@@ -845,16 +853,17 @@ def _sampled(masks: Sequence[RunLengthMask], rows: int, columns: int) -> tuple[_
         and the mask that each run is of, shape (runs,).
     """
     height, width = masks[0]._size
-    columns_before = _samples_before(np.arange(width + 2).clip(max=width), width, columns)
     edges = np.concatenate([mask._edges for mask in masks]).reshape(-1, 2)
     which = np.repeat(np.arange(len(masks)), [len(mask._edges) // 2 for mask in masks])
     column = edges // height
     # Most runs of a large photo lie between two sampled columns: they are left out early.
-    seen = np.flatnonzero(columns_before[column[:, 0]] < columns_before[column[:, 1] + 1])
+    first = _samples_before(column[:, 0], width, columns)
+    seen = np.flatnonzero(first < _samples_before(column[:, 1] + 1, width, columns))
     edges, which, column = edges[seen], which[seen], column[seen]
-    before = columns_before[column]
+    before = _samples_before(column, width, columns)
+    sampled = _samples_before(column + 1, width, columns) - before
     rows_before = _samples_before(edges - column * height, height, rows)
-    edges = before * rows + (columns_before[column + 1] - before) * rows_before
+    edges = before * rows + sampled * rows_before
     seen = np.flatnonzero(edges[:, 0] < edges[:, 1])
     return edges[seen], which[seen]
 
@@ -965,13 +974,14 @@ def _compress(counts: _Pixels) -> str:
     return codes.T.tobytes().translate(None, b"\0").decode("ascii")
 
 
-def _polygon_edges(part: ArrayLike, number: int, size: tuple[int, int]) -> _Pixels:
+def _polygon_edges(part: Any, number: int, size: tuple[int, int]) -> _Pixels:
     """Return the edges of the runs of pixel centres inside one polygon."""
     try:
         points = np.array(part)
+        kinds = {bool} if points.dtype.kind not in "iuf" and points.size else set(map(type, part))
     except (TypeError, ValueError):
-        points = np.empty(0, object)
-    if points.dtype.kind not in "iuf" and points.size:
+        kinds = {bool}
+    if bool in kinds:
         raise RleTypeError(f"polygon {number + 1} must be a list of numbers; got {_show(part)}")
     points = points.astype(np.float64)
     if points.ndim != 1 or len(points) % 2 or len(points) < 6:
@@ -988,13 +998,14 @@ def _polygon_edges(part: ArrayLike, number: int, size: tuple[int, int]) -> _Pixe
         )
     height, width = size
     x, y = points[0::2], points[1::2]
-    # Every edge runs from left to right, so that two parts compute a common edge alike.
-    swap = (np.roll(x, -1) < x) | ((np.roll(x, -1) == x) & (np.roll(y, -1) < y))
-    x0, x1 = np.where(swap, np.roll(x, -1), x), np.where(swap, x, np.roll(x, -1))
-    y0, y1 = np.where(swap, np.roll(y, -1), y), np.where(swap, y, np.roll(y, -1))
+    next_x, next_y = np.roll(x, -1), np.roll(y, -1)
+    # Every edge is taken from left to right, so that two parts compute a common edge alike.
+    turned = next_x < x
+    x0, x1 = np.where(turned, next_x, x), np.where(turned, x, next_x)
+    y0, y1 = np.where(turned, next_y, y), np.where(turned, y, next_y)
     left = np.ceil(np.clip(x0 - 0.5, 0, width)).astype(np.int64)
     right = np.ceil(np.clip(x1 - 0.5, 0, width)).astype(np.int64)
     edge, column = _spread(left, right - left)
-    slope = (column + 0.5 - x0[edge]) * (y1 - y0)[edge] / (x1 - x0)[edge]
-    row = np.ceil(np.clip(y0[edge] + slope - 0.5, 0, height)).astype(np.int64)
+    rise = (column + 0.5 - x0[edge]) * (y1 - y0)[edge] / (x1 - x0)[edge]
+    row = np.ceil(np.clip(y0[edge] + rise - 0.5, 0, height)).astype(np.int64)
     return _non_empty(np.sort(column * height + row))
