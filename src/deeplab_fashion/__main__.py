@@ -515,8 +515,7 @@ def _parser() -> argparse.ArgumentParser:
         _train,
         "train a network on annotated photos",
         "--annotations train.csv --images train/\n"
-        "--annotations instances.json --images photos/ --backbone efficientnetlite0 \\\n"
-        "      --weights none --size 384 --epochs 12 --run-dir runs/one",
+        "--annotations instances.json --images photos/ --size 384 --epochs 12 --run-dir one",
     )
     with_annotations(train)
     train.add_argument("--run-dir", type=Path, default=Path("run"), metavar="DIR")

@@ -1,0 +1,305 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import deeplab_fashion as df
+from deeplab_fashion.__main__ import main
+from deeplab_fashion.inference import Segmenter
+
+NAMES = ("background", "red", "green", "blue")
+SAMPLES = df.samples.annotations_path().parent
+
+
+@pytest.fixture(scope="module")
+def model_file(colour_model, tmp_path_factory):
+    path = tmp_path_factory.mktemp("model") / "colours.keras"
+    Segmenter(colour_model, NAMES, working_size=128).save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def main_model_file(colour_model, tmp_path_factory):
+    """Return a model of the main classes that finds background everywhere."""
+    import keras
+
+    model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(6, 1)])
+    model.set_weights([np.zeros((1, 1, 3, 6)), np.array([9.0, 0, 0, 0, 0, 0])])
+    path = tmp_path_factory.mktemp("model") / "main.keras"
+    Segmenter(model, df.taxonomy.MAIN_CLASSES, working_size=64).save(path)
+    return path
+
+
+@pytest.fixture
+def photo(tmp_path):
+    picture = np.zeros((60, 80, 3), np.uint8)
+    picture[:, 40:] = 255, 0, 0
+    Image.fromarray(picture).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def run(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+def usage_error(capsys, *arguments):
+    with pytest.raises(SystemExit) as stopped:
+        run(*arguments)
+    assert stopped.value.code == 2
+    return capsys.readouterr().err
+
+
+def error_line(capsys):
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1, lines
+    assert lines[0].startswith("deeplab-fashion: error: ")
+    return lines[0]
+
+
+def test_segment_writes_masks_and_tells_where(photo, model_file, tmp_path, capsys):
+    out = tmp_path / "masks"
+    assert run("segment", photo, "--model", model_file, "--out", out) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"photo: red 50.0 % -> {out / 'photo_overlay.png'}\n"
+    assert "1/1" in printed.err
+    with Image.open(out / "photo_labels.png") as labels:
+        np.testing.assert_array_equal(np.unique(np.asarray(labels)[:, 42:]), [1])
+    regions = json.loads((out / "photo_regions.json").read_text())
+    assert [r["category_id"] for r in regions["annotations"]] == [1]
+
+
+def test_segment_answers_a_program(photo, model_file, tmp_path, capsys):
+    arguments = ("segment", photo, "--model", model_file, "--out", tmp_path / "m", "--json")
+    assert run(*arguments, "--quiet", "--no-cutouts") == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    answer = json.loads(printed.out)
+    assert answer["failed"] == []
+    (found,) = answer["photos"]
+    assert found["name"] == "photo"
+    assert found["size"] == [60, 80]
+    assert set(found["files"]) == {"overlay", "labels", "regions"}
+    assert [(r["class"], r["bbox"]) for r in found["regions"]] == [("red", [0, 40, 60, 80])]
+    assert run(*arguments, "--quiet") == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["photos"] == []
+    assert again["already_done"] == {str(photo): str(tmp_path / "m" / "photo_regions.json")}
+
+
+def test_a_submission_holds_finished_and_new_photos(photo, model_file, tmp_path):
+    shutil.copy(photo, tmp_path / "second.png")
+    common = ("--model", model_file, "--out", tmp_path / "m", "--quiet")
+    assert run("segment", photo, *common) == 0
+    csv = tmp_path / "submission.csv"
+    assert run("segment", photo, tmp_path / "second.png", *common, "--kaggle", csv) == 0
+    records = df.annotations.read_imaterialist(csv, tmp_path, sizes="photos")
+    assert sorted(record.image_id for record in records) == ["photo", "second"]
+    for record in records:
+        assert record.regions[0].bbox == (0, 40, 60, 80)
+
+
+def test_segment_goes_on_after_a_broken_photo(photo, model_file, tmp_path, capsys):
+    (tmp_path / "broken.jpg").write_bytes(b"no photo")
+    out = tmp_path / "masks"
+    arguments = ("--model", model_file, "--out", out, "--quiet")
+    assert run("segment", tmp_path / "broken.jpg", photo, *arguments) == 1
+    assert "broken.jpg is not an image of a known format" in error_line(capsys)
+    assert (out / "photo_overlay.png").is_file()
+    assert not list(out.glob("broken*"))
+
+
+def test_segment_passes_its_options_on(photo, model_file, tmp_path, capsys):
+    arguments = ("segment", photo, "--model", model_file, "--out", tmp_path / "m", "--quiet")
+    options = ("--tile", "32", "--working-size", "32x48", "--tta", "--scales", "1", "1.5")
+    assert run(*arguments, *options, "--min-area", "20") == 0
+    info = json.loads((tmp_path / "m" / "photo_regions.json").read_text())["info"]["options"]
+    assert info["tile"] == 32
+    assert info["working_size"] == [32, 48]
+    assert info["tta"] == [1.0, 1.5]
+    assert info["min_area"] == 20
+    assert run(*arguments, "--max-megapixels", "0.004") == 1
+    assert "4800 pixels, more than max_pixels, 4000" in error_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "COMMAND"),
+        (("segment",), "PHOTO"),
+        (("segment", "a.jpg", "--tile", "3"), "--tile: must be a number, at least 16, got '3'"),
+        (("segment", "a.jpg", "--working-size", "12xx"), "HEIGHTxWIDTH of at least 16 pixels"),
+        (("train", "--images", "a"), "--annotations"),
+        (("export", "pdf", "a"), "invalid choice: 'pdf'"),
+        (("unheard-of",), "invalid choice: 'unheard-of'"),
+    ],
+)
+def test_wrong_usage_exits_with_2(arguments, message, capsys):
+    assert message in usage_error(capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("segment", "{photo}", "--model", "none.keras"), "model none.keras does not exist"),
+        (("segment", "{photo}", "--model", "{photo}"), "photo.png cannot be loaded"),
+        (("segment", "{empty}", "--model", "{model}"), "no photo found in"),
+        (("evaluate", "--annotations", "a.txt", "--images", "."), ".csv or .json file, got a.txt"),
+        (("evaluate", "--annotations", "none.csv", "--images", "."), "none.csv"),
+        (("evaluate", "--annotations", "{csv}", "--images", "."), "0007"),
+        (("evaluate", "--annotations", "{csv}", "--images", "{samples}"), "46"),
+    ],
+)
+def test_failed_work_exits_with_1_and_one_line(
+    arguments, message, photo, model_file, tmp_path, capsys
+):
+    (tmp_path / "empty").mkdir()
+    places = {
+        "photo": photo,
+        "model": model_file,
+        "empty": tmp_path / "empty",
+        "csv": df.samples.annotations_path(),
+        "samples": SAMPLES,
+    }
+    assert run(*(argument.format(**places) for argument in arguments)) == 1
+    assert message in error_line(capsys)
+
+
+def test_evaluate_counts_at_the_photos_own_size(main_model_file, tmp_path, capsys):
+    arguments = ("--annotations", df.samples.annotations_path(), "--images", SAMPLES)
+    arguments += ("--label-map", "ccp", "--model", main_model_file, "--quiet")
+    assert run("evaluate", *arguments, "--json", "--out", tmp_path / "report") == 0
+    answer = json.loads(capsys.readouterr().out)
+    truth = [r.to_labels(df.taxonomy.CCP_TO_MAIN) for r in df.samples.load()]
+    background = sum(int((labels == 0).sum()) for labels in truth)
+    pixels = sum(labels.size for labels in truth)
+    assert answer["photos"] == 12
+    assert answer["scores"]["iou/background"] == pytest.approx(background / pixels)
+    assert answer["scores"]["iou/feet"] == 0
+    assert np.sum(answer["confusion"]) == pixels
+    assert json.loads((tmp_path / "report" / "scores.json").read_text()) == answer
+    with Image.open(tmp_path / "report" / "confusion.png") as picture:
+        assert picture.mode == "RGB"
+
+    assert run("evaluate", *arguments) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].split() == ["class", "IoU", "%", "F1", "%"]
+    iou, f1 = background / pixels, 2 * background / (pixels + background)
+    assert table[1].split() == ["background", f"{100 * iou:.1f}", f"{100 * f1:.1f}"]
+    assert table[-1].startswith("pixel accuracy")
+
+
+def test_train_then_segment(tmp_path, capsys, monkeypatch):
+    import keras
+
+    from deeplab_fashion import backbones
+
+    def tiny(weights):
+        x = image = keras.Input((None, None, 3))
+        for stride in (2, 4, 8, 16, 32):
+            x = keras.layers.Conv2D(4, 3, 2, "same", activation="relu", name=f"to_{stride}")(x)
+        return keras.Model(image, x)
+
+    monkeypatch.setattr(backbones, "_REGISTRY", {})
+    backbones.register("tiny", tiny, features={s: f"to_{s}" for s in (4, 8, 16, 32)})
+    arguments = ["--annotations", df.samples.annotations_path(), "--images", SAMPLES, "--quiet"]
+    arguments += ["--label-map", "ccp", "--backbone", "tiny", "--weights", "none", "--json"]
+    arguments += ["--size", "32", "--epochs", "1", "--batch-size", "6", "--no-augmentation"]
+    arguments += ["--validation-share", "0.25", "--loss", "dice", "--run-dir", tmp_path / "run"]
+    status = run("train", *arguments)
+    answer = json.loads(capsys.readouterr().out)
+    assert status == 0
+    assert answer["model"] == str(tmp_path / "run" / "segmenter.keras")
+    assert answer["best_epoch"] == 1
+    assert 0 <= answer["mean_iou"] <= 1
+    assert len(answer["history"]["loss"]) == 1
+    segmenter = Segmenter.load(answer["model"])
+    assert segmenter.class_names == df.taxonomy.MAIN_CLASSES
+    assert segmenter.options.working_size == (32, 32)
+    assert not segmenter.options.keep_aspect
+    assert segmenter(df.samples.photo()).labels.shape == df.samples.load()[0].size
+
+
+def test_info_describes_the_package_and_a_model(model_file, capsys):
+    assert run("info", "--json") == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["version"] == df.__version__
+    assert tuple(facts["class_names"]) == df.taxonomy.MAIN_CLASSES
+    assert run("info", "--model", model_file) == 0
+    printed = capsys.readouterr().out
+    assert "background, red, green, blue" in printed
+    assert "parameters      16\n" in printed
+
+
+@pytest.mark.parametrize("command", ["segment", "train", "evaluate", "export", "info"])
+def test_help_shows_examples_that_parse(command, capsys):
+    from deeplab_fashion.__main__ import _parser
+
+    with pytest.raises(SystemExit) as stopped:
+        run(command, "--help")
+    assert stopped.value.code == 0
+    printed = capsys.readouterr().out
+    examples = printed.split("examples:\n")[1].replace("\\\n", " ").strip().splitlines()
+    for example in examples:
+        words = example.split()
+        assert words[:2] == ["deeplab-fashion", command]
+        _parser().parse_args(words[1:])
+
+
+def test_the_installed_program_says_one_line_when_it_fails(tmp_path):
+    program = [sys.executable, "-m", "deeplab_fashion"]
+    result = subprocess.run(
+        [*program, "segment", "none.jpg", "--model", tmp_path / "none.keras"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stdout == ""
+    lines = result.stderr.splitlines()
+    assert lines == [f"deeplab-fashion: error: model {tmp_path / 'none.keras'} does not exist"]
+    version = subprocess.run([*program, "--version"], capture_output=True, text=True, check=True)
+    assert version.stdout == f"deeplab-fashion {df.__version__}\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends a signal of POSIX")
+def test_ctrl_c_leaves_no_half_written_file(photo, model_file, tmp_path):
+    many = tmp_path / "many"
+    many.mkdir()
+    for index in range(3000):
+        os.link(photo, many / f"{index:04d}.png")
+    out = tmp_path / "out"
+    program = [sys.executable, "-m", "deeplab_fashion"]
+    process = subprocess.Popen(
+        [*program, "segment", many, "--quiet", "--model", model_file, "--out", out],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for _ in range(600):
+        if process.poll() is not None or (out / "0002_regions.json").exists():
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, complaint = process.communicate(timeout=60)
+    assert (process.returncode, complaint) == (
+        1,
+        "deeplab-fashion: error: stopped; files already written are whole\n",
+    )
+    written = sorted(out.iterdir())
+    assert 9 <= len(written) < 3000
+    for path in written:
+        assert path.suffix in (".png", ".json")
+        assert not path.name.startswith(".")
+        if path.suffix == ".json":
+            json.loads(path.read_text())
+        else:
+            with Image.open(path) as picture:
+                picture.load()
