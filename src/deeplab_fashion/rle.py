@@ -718,7 +718,7 @@ def _shown(number: int) -> str:
 def _counts_to_edges(counts: _Pixels, size: tuple[int, int]) -> _Pixels:
     """Return the edges of COCO's counts, once all of them are checked."""
     pixels = size[0] * size[1]
-    edges = np.cumsum(counts)
+    edges = counts.cumsum()
     whole = counts[0] >= 0 and edges[-1] == pixels if len(counts) else not pixels
     # A sum beyond int64 wraps around to a negative number.
     if not whole or counts[1:].min(initial=1) < 1 or edges.min(initial=0) < 0:
@@ -752,7 +752,8 @@ def _refuse_counts(counts: list[int], size: tuple[int, int]) -> None:
 
 def _counts(mask: RunLengthMask) -> _Pixels:
     """Return COCO's counts: outside, inside, outside, ... as pycocotools writes them."""
-    edges = np.concatenate(([0], mask._edges, [mask._size[0] * mask._size[1]]))
+    edges = np.empty(len(mask._edges) + 2, np.int64)
+    edges[0], edges[1:-1], edges[-1] = 0, mask._edges, mask._size[0] * mask._size[1]
     counts = edges[1:] - edges[:-1]
     return counts[:-1] if len(counts) > 1 and not counts[-1] else counts
 
@@ -940,24 +941,25 @@ def _decompress(text: str | bytes) -> _Pixels:
     values = (bits[last] ^ 16) - 16
     most = int(digits.max())
     # The 13th group holds the last 3 bits of 63 and the sign.
-    refused = _NONE
+    bad = _NONE
     if most > 12:
-        refused = np.flatnonzero((digits > 13) | ((digits == 13) & (values ^ values >> 63 > 7)))
+        bad = np.flatnonzero((digits > 13) | ((digits == 13) & (values ^ values >> 63 > 7)))
     longer = np.flatnonzero(digits > 1)
     for place in range(1, min(most, 13)):
+        if place > 1:
+            longer = longer[digits[longer] > place]
         values[longer] = (values[longer] << 5) + bits[last[longer] - place]
-        if place == 1:  # what fits one group was written in two or more
-            refused = np.append(refused, longer[(values[longer] + 16).view(np.uint64) < 32])
-        longer = longer[digits[longer] > place + 1]
-    if len(refused):
-        number = int(refused.min())
+        if place == 1 and not len(bad):  # what fits one group was written in two or more
+            bad = longer[(values[longer] + 16).view(np.uint64) < 32]
+    if len(bad):
+        number = int(bad[0])
         written = data[last[number] - digits[number] + 1 : last[number] + 1]
         raise RleFormatError(
             f"count {number + 1} of {len(last)} must be written without needless characters and "
             f"fit 64 bits; got {written[:40]!r}"
         )
-    values[1::2] = np.cumsum(values[1::2])
-    values[2::2] = np.cumsum(values[2::2])
+    values[1::2].cumsum(out=values[1::2])
+    values[2::2].cumsum(out=values[2::2])
     return values
 
 
