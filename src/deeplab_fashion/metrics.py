@@ -575,11 +575,12 @@ def _argmax(values: tf.Tensor) -> tf.Tensor:
     """Return ``tf.argmax(values, axis=-1)``; it is slow for few classes, comparing them is not."""
     if values.shape[-1] is None or values.shape[-1] > 8:
         return tf.argmax(values, axis=-1, output_type=tf.int32)
-    first, *others = tf.unstack(values, axis=-1)
-    best, index = first, tf.zeros_like(first, tf.int32)
+    best, *others = tf.unstack(values, axis=-1)
+    index = tf.zeros_like(best, tf.int32)
     for i, value in enumerate(others, 1):
         index = tf.where(value > best, i, index)
-        best = tf.maximum(best, value)
+        if i < len(others):
+            best = tf.maximum(best, value)
     return index
 
 
