@@ -472,6 +472,18 @@ def test_sizes_that_are_refused(size):
         RunLengthMask(size, [], [])
 
 
+def test_integers_too_long_to_be_written_are_refused():
+    endless = 10**5000
+    for build in (
+        lambda: coco_to_mask({"size": [3, 3], "counts": [endless]}),
+        lambda: coco_to_mask({"size": [endless, 3], "counts": [9]}),
+        lambda: paint_labels([], [endless], size=(3, 3)),
+        lambda: kaggle_to_mask("1 1" + "0" * 5000, (3, 3)),
+    ):
+        with pytest.raises(RleFormatError, match=r"got .*(too long to write|or more)"):
+            build()
+
+
 def test_sizes_of_numpy_are_accepted():
     assert kaggle_to_mask("", np.array([3, 4])).shape == (3, 4)
     assert RunLengthMask((np.int32(3), np.uint8(4)), [], []).size == (3, 4)
@@ -546,8 +558,8 @@ def test_masks_that_are_refused(mask, error, reason):
     ("changes", "error", "reason"),
     [
         ({"labels": [1, 2]}, RleFormatError, "as many as regions; got 2 and 1"),
-        ({"labels": [256]}, RleFormatError, "from 0 to 255 .uint8.; got 256"),
-        ({"labels": [-1]}, RleFormatError, "got -1"),
+        ({"labels": [256]}, RleFormatError, "from 0 to 255 .uint8.; got int 256"),
+        ({"labels": [-1]}, RleFormatError, "got int -1"),
         ({"labels": [1.0]}, RleTypeError, "labels must be integers; got float 1.0"),
         ({"dtype": np.float32}, RleTypeError, "dtype must be of integers; got float32"),
         ({"overlap": "first"}, RleFormatError, "'last', 'maximum' or 'smallest'; got 'first'"),

@@ -144,14 +144,22 @@ class RunLengthMask:
         return cls._of((array.shape[0], array.shape[1]), edges)
 
     def to_mask(self, *, max_pixels: int = MAX_MASK_PIXELS) -> NDArray[np.bool_]:
-        """Return the mask as an array of shape (height, width), in Fortran order.
+        """Return the mask as an array.
 
         Args:
             max_pixels: The largest size that is built, so that a few damaged bytes cannot ask for
                 all memory. Raise it to decode larger masks.
 
+        Returns:
+            Shape (height, width), bool, in Fortran order.
+
         Raises:
             RleFormatError: If the image has more pixels than ``max_pixels``.
+
+        Example:
+            >>> RunLengthMask((2, 3), [1], [3]).to_mask().astype(int)
+            array([[0, 1, 0],
+                   [1, 1, 0]])
         """
         height, width = self._size
         if height * width > max_pixels:
@@ -184,7 +192,12 @@ class RunLengthMask:
         return cls._of(checked, _runs_to_edges(values[0::2], values[1::2], checked, origin=1))
 
     def to_kaggle(self) -> str:
-        """Return ``EncodedPixels``, the inverse of :meth:`from_kaggle`."""
+        """Return ``EncodedPixels``, the inverse of `from_kaggle`.
+
+        Example:
+            >>> RunLengthMask((2, 3), [1], [3]).to_kaggle()
+            '2 3'
+        """
         values = np.empty_like(self._edges)
         values[0::2] = self._edges[0::2] + 1
         values[1::2] = self._edges[1::2] - self._edges[0::2]
@@ -224,6 +237,10 @@ class RunLengthMask:
         Args:
             compressed: Whether the counts are COCO's compressed string or a list of int.
 
+        Returns:
+            ``{"size": [height, width], "counts": str or list of int}``, as pycocotools writes it
+            but for str in the place of bytes.
+
         Example:
             >>> RunLengthMask((2, 2), [1], [3]).to_coco()
             {'size': [2, 2], 'counts': '13'}
@@ -234,7 +251,19 @@ class RunLengthMask:
 
     @classmethod
     def from_polygons(cls, polygons: Iterable[ArrayLike], size: Sequence[int]) -> Self:
-        """Return the union of COCO polygons; the rule is that of :func:`polygons_to_mask`."""
+        """Return the union of COCO polygons, by the rule of `polygons_to_mask`.
+
+        Args:
+            polygons: Parts ``[x0, y0, x1, y1, ...]`` of at least three points, in pixels.
+            size: Height and width in pixels.
+
+        Raises:
+            RleFormatError: If a part breaks the format; the message says which and why.
+
+        Example:
+            >>> RunLengthMask.from_polygons([[0, 0, 2, 0, 2, 1, 0, 1]], (2, 3)).to_kaggle()
+            '1 1 3 1'
+        """
         checked = _check_size(size)
         if isinstance(polygons, str | bytes | Mapping) or not isinstance(polygons, Iterable):
             raise RleTypeError(f"polygons must be a list of lists; got {_show(polygons)}")
@@ -242,11 +271,35 @@ class RunLengthMask:
         return cls._of(checked, _union(np.concatenate([_NONE, *parts])))
 
     def union(self, *others: "RunLengthMask") -> Self:
-        """Return what lies in any of the regions; faster than a chain of ``|``."""
+        """Return what lies in any of the regions; faster than a chain of ``|``.
+
+        Args:
+            others: Regions of the same size, any number of them.
+
+        Raises:
+            RleFormatError: If the sizes differ.
+
+        Example:
+            >>> first, second, third = (RunLengthMask((1, 9), [n], [3]) for n in (0, 2, 6))
+            >>> first.union(second, third).to_kaggle()
+            '1 5 7 3'
+        """
         return self._of(self._size, _union(self._edges_with(others)))
 
     def intersection(self, *others: "RunLengthMask") -> Self:
-        """Return what lies in all of the regions; faster than a chain of ``&``."""
+        """Return what lies in all of the regions; faster than a chain of ``&``.
+
+        Args:
+            others: Regions of the same size, any number of them.
+
+        Raises:
+            RleFormatError: If the sizes differ.
+
+        Example:
+            >>> first, second, third = (RunLengthMask((1, 9), [n], [5]) for n in (0, 2, 3))
+            >>> first.intersection(second, third).to_kaggle()
+            '4 2'
+        """
         edges = self._edges_with(others)
         starts, stops = (np.sort(edges[side::2], kind="stable") for side in (0, 1))
         # All n regions are open at starts[i] exactly when stops[i + 1 - n] comes after it, and then
@@ -281,7 +334,21 @@ class RunLengthMask:
         return self._of(self._size, edges[first:last])
 
     def iou(self, other: "RunLengthMask") -> float:
-        """Return the area of the intersection over that of the union; NaN if both are empty."""
+        """Return the area of the intersection over that of the union.
+
+        Args:
+            other: A region of the same size.
+
+        Returns:
+            In [0, 1]; NaN where both are empty, since nothing is shared of nothing.
+
+        Raises:
+            RleFormatError: If the sizes differ.
+
+        Example:
+            >>> RunLengthMask((1, 9), [0], [4]).iou(RunLengthMask((1, 9), [2], [4]))
+            0.3333333333333333
+        """
         edges = self._edges_with((other,))
         starts, stops = (np.sort(edges[side::2], kind="stable") for side in (0, 1))
         shared = int(np.maximum(stops[:-1] - starts[1:], 0).sum())
@@ -298,7 +365,15 @@ class RunLengthMask:
             size: New height and width in pixels.
 
         Raises:
-            RleFormatError: If this image has no pixel and the new one has some.
+            RleFormatError: If this image has no pixel and the new one has some, or the result
+                would have more than 2**27 runs.
+
+        Example:
+            >>> RunLengthMask((2, 2), [1], [2]).resize((4, 4)).to_mask().astype(int)
+            array([[0, 0, 1, 1],
+                   [0, 0, 1, 1],
+                   [1, 1, 0, 0],
+                   [1, 1, 0, 0]])
         """
         new = _check_size(size)
         _check_sampling(self._size, new)
@@ -412,7 +487,7 @@ def mask_to_coco(mask: ArrayLike, *, compressed: bool = True) -> dict[str, Any]:
         compressed: Whether the counts are COCO's compressed string or a list of int.
 
     Returns:
-        ``{"size": [height, width], "counts": str or list of int}``.
+        ``{"size": [height, width], "counts": str or list of int}``, the same counts as pycocotools.
 
     Raises:
         RleTypeError: If ``mask`` is not of bool or integers.
@@ -421,6 +496,10 @@ def mask_to_coco(mask: ArrayLike, *, compressed: bool = True) -> dict[str, Any]:
     Example:
         >>> mask_to_coco([[0, 1], [1, 1]], compressed=False)
         {'size': [2, 2], 'counts': [1, 3]}
+
+    References:
+        The COCO API, ``common/maskApi.c``, ``rleToString``. Deviation: str in the place of bytes,
+        so that the result is JSON.
     """
     return RunLengthMask.from_mask(mask).to_coco(compressed)
 
@@ -469,6 +548,10 @@ def polygons_to_mask(polygons: Iterable[ArrayLike], size: Sequence[int]) -> NDAr
         >>> polygons_to_mask([[0, 0, 2, 0, 2, 1, 0, 1]], (2, 3)).astype(int)
         array([[1, 1, 0],
                [0, 0, 0]])
+
+    References:
+        The COCO API, ``common/maskApi.c``, ``rleFrPoly``. Deviation: vertices are not rounded to a
+        fifth of a pixel, so that masks differ by a few pixels along the outline.
     """
     return RunLengthMask.from_polygons(polygons, size).to_mask()
 
@@ -530,12 +613,13 @@ def paint_labels(
         dtype: Integer type of the result.
 
     Returns:
-        Shape ``output_size``, of ``dtype``; equal to painting the decoded masks and taking pixel
-        ``(floor((row + 0.5) * height / new_height), floor((column + 0.5) * width / new_width))``.
+        Shape ``output_size``, of ``dtype``, in Fortran order; equal to painting the decoded masks
+        and taking pixel ``(floor((row + 0.5) * height / new_height), floor((column + 0.5) * width /
+        new_width))``. 0 where no region is.
 
     Raises:
-        RleFormatError: If sizes or numbers of regions and labels differ, or a label or the overlap
-            rule is not allowed.
+        RleFormatError: If sizes or numbers of regions and labels differ, a label or the overlap
+            rule is not allowed, or the result would have more than ``MAX_MASK_PIXELS``.
         RleTypeError: If a region, label or ``dtype`` is of the wrong type.
 
     Example:
@@ -560,18 +644,18 @@ def paint_labels(
         raise RleFormatError(
             f"output_size {target} has more than {MAX_MASK_PIXELS} pixels (MAX_MASK_PIXELS)"
         )
-    order: Iterable[int] = range(len(masks))
+    ranked = list(range(len(masks)))
     if overlap == "maximum":
-        order = sorted(order, key=lambda number: values[number])
+        ranked.sort(key=lambda number: values[number])
     elif overlap == "smallest":
-        order = sorted(order, key=lambda number: -masks[number].area)
+        ranked.sort(key=lambda number: -masks[number].area)
     elif overlap != "last":
         raise RleFormatError(f"overlap must be 'last', 'maximum' or 'smallest'; got {overlap!r}")
     width = source[1]
+    # A photo's column may lie under several columns of the result: those are copied in the end.
     rows, columns = target[0], min(target[1], width)
     painted = np.zeros(rows * columns, kind)
     if painted.size:
-        ranked = list(order)
         for begin in range(0, len(ranked), _BITS):
             group = ranked[begin : begin + _BITS]
             edges, rank = _sampled([masks[number] for number in group], rows, columns)
@@ -594,7 +678,10 @@ def _set(mask: RunLengthMask, size: tuple[int, int], edges: _Pixels) -> None:
 
 
 def _show(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integer of more than some thousand digits
+        text = "too long to write"
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
 
 
@@ -620,7 +707,9 @@ def _check_label(label: object, kind: np.dtype[Any]) -> int:
     except TypeError:
         raise RleTypeError(f"labels must be integers; got {_show(label)}") from None
     if not 0 <= value <= np.iinfo(kind).max:
-        raise RleFormatError(f"labels must be from 0 to {np.iinfo(kind).max} ({kind}); got {value}")
+        raise RleFormatError(
+            f"labels must be from 0 to {np.iinfo(kind).max} ({kind}); got {_show(value)}"
+        )
     return value
 
 
@@ -980,10 +1069,10 @@ def _polygon_edges(part: Any, number: int, size: tuple[int, int]) -> _Pixels:
     """Return the edges of the runs of pixel centres inside one polygon."""
     try:
         points = np.array(part)
-        kinds = {bool} if points.dtype.kind not in "iuf" and points.size else set(map(type, part))
+        numbers = points.dtype.kind in "iuf" and bool not in map(type, part)
     except (TypeError, ValueError):
-        kinds = {bool}
-    if bool in kinds:
+        numbers = False
+    if not numbers:
         raise RleTypeError(f"polygon {number + 1} must be a list of numbers; got {_show(part)}")
     points = points.astype(np.float64)
     if points.ndim != 1 or len(points) % 2 or len(points) < 6:
