@@ -246,6 +246,10 @@ def test_wrong_labels_as_prediction_shape():
 def test_wrong_options_are_refused():
     with pytest.raises(ValueError, match=r"num_classes must be at least 1, received 0"):
         MeanIoU(0)
+    with pytest.raises(TypeError, match=r"num_classes must be an integer, received 2.5"):
+        MeanF1(2.5)
+    with pytest.raises(TypeError, match=r"labels must be whole numbers, received dtype string"):
+        MeanIoU(CLASSES).update_state([[0]], [["dress"]])
     with pytest.raises(ValueError, match=r"class_index must be a class, 0\.\.3, received 4"):
         ClassIoU(CLASSES, class_index=4)
     with pytest.raises(ValueError, match=r"4 distinct names"):

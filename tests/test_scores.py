@@ -138,7 +138,7 @@ def test_wrong_types_and_options_are_refused():
         scores.confusion_matrix([0], ["0"], 2)
     with pytest.raises(ValueError, match=r"num_classes must be at least 1, received 0"):
         scores.confusion_matrix([0], [0], 0)
-    with pytest.raises(TypeError, match=r"float"):
+    with pytest.raises(TypeError, match=r"num_classes must be an integer, received 2.5"):
         scores.confusion_matrix([0], [0], 2.5)
     with pytest.raises(ValueError, match=r"width must be .* received 0"):
         scores.boundary_confusion_matrix([[0]], [[0]], 2, width=0)

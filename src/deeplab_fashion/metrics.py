@@ -28,7 +28,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from deeplab_fashion.scores import RATIOS, checked_class_names
+from deeplab_fashion.scores import RATIOS, checked_class_names, checked_num_classes
 
 __all__ = [
     "ClassIoU",
@@ -60,8 +60,7 @@ class _CheckedMetric(keras.metrics.Metric):
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
-        if num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, received {num_classes}")
+        num_classes = checked_num_classes(num_classes)
         super().__init__(name=name or self.default_name, dtype=dtype)
         self.num_classes = num_classes
         self.ignore_index = ignore_index
@@ -127,6 +126,7 @@ class _ConfusionMetric(_CheckedMetric):
                 (...), or its leading axes.
 
         Raises:
+            TypeError: If the labels are no numbers.
             ValueError: If the shapes do not fit, or, run eagerly, if a label is outside
                 0..num_classes-1 and not ``ignore_index`` or a weight is no whole number.
         """
@@ -307,6 +307,7 @@ class ClassIoU(_ConfusionMetric):
         name: str | None = None,
         dtype: Any = None,
     ) -> None:
+        num_classes = checked_num_classes(num_classes)
         if class_index is not None and not 0 <= class_index < num_classes:
             raise ValueError(
                 f"class_index must be a class, 0..{num_classes - 1}, received {class_index}"
@@ -559,6 +560,8 @@ def _slots(labels: tf.Tensor, num_classes: int, ignore_index: int | None) -> tf.
     if labels.dtype.is_floating:
         whole = tf.cast(labels, tf.int64)
         labels = tf.where(tf.cast(whole, labels.dtype) == labels, whole, tf.int64.min)
+    elif not (labels.dtype.is_integer or labels.dtype.is_bool):
+        raise TypeError(f"labels must be whole numbers, received dtype {labels.dtype.name}")
     elif labels.dtype.is_bool or labels.dtype.max < num_classes:
         labels = tf.cast(labels, tf.int32)
     dtype = labels.dtype

@@ -71,7 +71,7 @@ def confusion_matrix(
         Shape (C, C); entry (i, j) is the number of pixels of true class i predicted as j.
 
     Raises:
-        TypeError: If the labels are not integers.
+        TypeError: If the labels or ``num_classes`` are not integers.
         ValueError: If the shapes differ, or a label is outside 0..C-1 and not ``ignore_index``, or
             ``ignore_index`` is predicted where the truth is known.
 
@@ -452,7 +452,7 @@ def report(confusion: ArrayLike, class_names: Sequence[str] | None = None) -> di
     return scores
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageStatistics:
     """The scores of single images; see `image_statistics`.
 
@@ -570,6 +570,17 @@ def bootstrap_interval(
     return ConfidenceInterval(float(score(stack.sum(axis=0))), float(low), float(high))
 
 
+def checked_num_classes(num_classes: int) -> int:
+    """Return the number of classes as an int, or raise TypeError or ValueError."""
+    try:
+        number = operator.index(num_classes)
+    except TypeError:
+        raise TypeError(f"num_classes must be an integer, received {num_classes!r}") from None
+    if number < 1:
+        raise ValueError(f"num_classes must be at least 1, received {number}")
+    return number
+
+
 def checked_class_names(names: Sequence[str] | None, num_classes: int) -> tuple[str, ...]:
     """Return one name for each class, or raise ValueError."""
     if names is None:
@@ -589,8 +600,7 @@ def _checked(
 
     What is predicted where the truth is ignored may be ``ignore_index`` still.
     """
-    if operator.index(num_classes) < 1:
-        raise ValueError(f"num_classes must be at least 1, received {num_classes}")
+    num_classes = checked_num_classes(num_classes)
     truth, predicted = np.asarray(y_true), np.asarray(y_pred)
     if truth.shape != predicted.shape:
         raise ValueError(
