@@ -69,7 +69,7 @@ class CheckpointFolder:
         """Return a checkpoint's notes and arrays; its checksums are verified on the way."""
         path = self._path(epoch)
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open(path, "rb") as opened, np.load(opened, allow_pickle=False) as file:
                 arrays = [file[f"arr_{i}"] for i in range(len(file.files) - 1)]
                 return json.loads(str(file["notes"])), arrays
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -179,11 +179,11 @@ def fit(
         raise ValueError(f"precision must be one of {get_args(Precision)}, got {precision!r}")
     if class_weights is not None and loss is not None:
         raise ValueError("class_weights belong to the default loss; give them to your loss itself")
+    num_classes = _count_classes(model)
     home = choose_strategy(strategy, model)
     replicas = home.num_replicas_in_sync
     source: PhotoSource | None = getattr(train, "source", None)
     measured: PhotoSource | None = getattr(validation, "source", None)
-    num_classes = int(model.output_shape[-1])
     for name, part in (("train", source), ("validation", measured)):
         if part is not None and part.num_classes != num_classes:
             raise ValueError(
@@ -495,7 +495,9 @@ def _has_tensor_cores() -> bool:
 
 
 def _ends_in_softmax(model: keras.Model) -> bool:
-    return getattr(model.layers[-1], "activation", None) is keras.activations.softmax
+    last = model.layers[-1]
+    activation = getattr(last, "activation", None)
+    return isinstance(last, keras.layers.Softmax) or activation is keras.activations.softmax
 
 
 def _balanced(counts: NDArray[np.int64]) -> list[float]:
@@ -504,6 +506,17 @@ def _balanced(counts: NDArray[np.int64]) -> list[float]:
         raise ValueError("class_weights='balanced' needs labelled pixels, but all are ignored")
     median = float(np.median(shares[shares > 0]))
     return [min(10.0, median / share) if share else 1.0 for share in shares.tolist()]
+
+
+def _count_classes(model: keras.Model) -> int:
+    outputs = getattr(model, "outputs", None) or []
+    if len(outputs) != 1 or len(outputs[0].shape) != 4 or outputs[0].shape[-1] is None:
+        raise ValueError(
+            "model must be a functional Keras model with one output of shape "
+            f"(batch, height, width, classes), got {type(model).__name__} {model.name!r} with "
+            f"outputs {[tuple(output.shape) for output in outputs]}"
+        )
+    return int(outputs[0].shape[-1])
 
 
 def _count_batches(dataset: tf.data.Dataset) -> int:
