@@ -341,11 +341,15 @@ def _export(given: argparse.Namespace) -> int:
         "litert": export.to_litert,
     }
     options = {"precision": given.precision} if given.format == "litert" else {}
-    agreement = writers[given.format](segmenter, given.out, **options)
+    exported = writers[given.format](segmenter, given.out, **options)
     if given.json:
-        print(json.dumps({"file": str(given.out), "agreement": agreement}))
+        facts = {"agreement": exported.agreement, "bytes": exported.size}
+        print(json.dumps({"file": str(exported.path), **facts}))
     elif not given.quiet:
-        print(f"{given.out}: same label as the model on {100 * agreement:.2f} % of the pixels")
+        print(
+            f"{exported.path}: {exported.size / 1e6:.1f} MB, same label as the model on "
+            f"{100 * exported.agreement:.2f} % of the pixels"
+        )
     return 0
 
 

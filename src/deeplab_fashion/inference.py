@@ -5,7 +5,7 @@ import json
 import logging
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -222,9 +222,14 @@ class Segmenter:
                 f"working_size must fit the model's fixed size {self._fixed_size}, "
                 f"got {self.options.working_size}"
             )
-        self._probabilities = tf.function(
-            _probabilities_of(model),
-            input_signature=[tf.TensorSpec((None, *shape_in[1:3], 3), tf.uint8)],
+        to_probabilities = probabilities_of(model)
+
+        def planes(photo: tf.Tensor) -> tf.Tensor:
+            scores = model(tf.cast(photo, tf.float32), training=False)
+            return tf.transpose(to_probabilities(tf.cast(scores, tf.float32)), (0, 3, 1, 2))
+
+        self._planes = tf.function(
+            planes, input_signature=[tf.TensorSpec((None, *shape_in[1:3], 3), tf.uint8)]
         )
 
     @classmethod
@@ -513,7 +518,7 @@ class Segmenter:
         """Return probabilities (batch, classes, height, width); frame a photo for a fixed size."""
         height, width = batch.shape[1:3]
         if self._fixed_size is None:
-            return np.asarray(self._probabilities(batch), np.float32)
+            return np.asarray(self._planes(batch), np.float32)
         room = (self._fixed_size[0] - height, self._fixed_size[1] - width)
         if min(room) < 0:
             raise ValueError(
@@ -523,28 +528,23 @@ class Segmenter:
         top, left = room[0] // 2, room[1] // 2
         framed = np.full((len(batch), *self._fixed_size, 3), _PADDING, np.uint8)
         framed[:, top : top + height, left : left + width] = batch
-        answer = np.asarray(self._probabilities(framed), np.float32)
+        answer = np.asarray(self._planes(framed), np.float32)
         return answer[:, :, top : top + height, left : left + width]
 
 
-def _probabilities_of(model: keras.Model) -> Any:
-    """Return a function from uint8 photos to float32 probabilities (batch, classes, h, w)."""
+def probabilities_of(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return the function from a model's float32 output to probabilities that sum to 1."""
     last = model
     while isinstance(last, keras.Model):
         last = last.layers[-1]
     activation = getattr(last, "activation", None)
-    softmax = activation is keras.activations.softmax or isinstance(last, keras.layers.Softmax)
-    sigmoid = activation is keras.activations.sigmoid
-
-    def probabilities(photo: tf.Tensor) -> tf.Tensor:
-        scores = tf.cast(model(tf.cast(photo, tf.float32), training=False), tf.float32)
-        if sigmoid:
-            scores = tf.math.divide_no_nan(scores, tf.reduce_sum(scores, axis=-1, keepdims=True))
-        elif not softmax:
-            scores = tf.nn.softmax(scores)
-        return tf.transpose(scores, (0, 3, 1, 2))
-
-    return probabilities
+    if activation is keras.activations.softmax or isinstance(last, keras.layers.Softmax):
+        return lambda scores: scores
+    if activation is keras.activations.sigmoid:
+        return lambda scores: tf.math.divide_no_nan(
+            scores, tf.reduce_sum(scores, axis=-1, keepdims=True)
+        )
+    return lambda scores: tf.nn.softmax(scores)
 
 
 def _info_of(regions: Path) -> Any:
