@@ -14,6 +14,7 @@ import deeplab_fashion as df
 from deeplab_fashion import photos
 from deeplab_fashion.annotations import ImageAnnotation
 from deeplab_fashion.data import IGNORE, PADDING, Augmentation, make_dataset
+from deeplab_fashion.data.augmentation import warp
 from deeplab_fashion.errors import ImageError
 from deeplab_fashion.taxonomy import CCP_TO_MAIN
 
@@ -108,6 +109,24 @@ class TestPhotos:
         decoded = tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
         assert np.array_equal(photos.read(records[0].path), decoded.numpy())
 
+    def test_a_jpeg_read_smaller_is_upright_large_enough_and_alike(
+        self, tmp_path: Path, records: Any
+    ) -> None:
+        whole = photos.read(records[0].path)
+        assert photos.read(records[0].path, at_least=whole.shape[:2]).shape == whole.shape
+        wanted = (whole.shape[0] // 3, whole.shape[1] // 3)
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(np.ascontiguousarray(np.rot90(whole))).save(
+            tmp_path / "turned.jpg", exif=exif, quality=95
+        )
+        for path in (records[0].path, tmp_path / "turned.jpg"):
+            small = photos.read(path, at_least=wanted)
+            assert small.shape[0] == -(-whole.shape[0] // 2)
+            assert small.shape[1] == -(-whole.shape[1] // 2)
+            fast, slow = (photos.resize(image, wanted).astype(int) for image in (small, whole))
+            assert np.abs(fast - slow).mean() < 2
+
     def test_grey_sixteen_bit_cmyk_and_transparent_photos(self, tmp_path: Path) -> None:
         grey = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
         cases = {
@@ -149,7 +168,7 @@ class TestBatches:
         assert int(dataset.cardinality()) == 3
         images, labels = arrays(dataset)
         for index, record in enumerate(records):
-            photo = photos.resize(photos.read(record.path), (32, 24))
+            photo = photos.resize(photos.read(record.path, at_least=(32, 24)), (32, 24))
             assert np.array_equal(images[index], photo)
             painted = record.to_labels(CCP_TO_MAIN, output_size=(32, 24))
             assert np.array_equal(labels[index], painted)
@@ -317,15 +336,12 @@ class TestAugmentation:
     def test_rotation_turns_both_alike(self, tmp_path: Path, angle: float) -> None:
         record = annotated(tmp_path, "square", (32, 32))
         drawn = varied(rotation=angle).draw(np.ones((1, 16)), (32, 32), (32, 32))
-        from deeplab_fashion.data.augmentation import augment
-
-        image = photos.read(record.path)
-        labels = record.to_labels(CCP_TO_MAIN)
-        tensors = {name: tf.constant(value) for name, value in drawn.items()}
-        turned, turned_labels = augment(image[None], labels[None], tensors, (32, 32))
+        image, labels = photos.read(record.path), record.to_labels(CCP_TO_MAIN)
+        one = {name: drawn[name][0] for name in ("warp", "sigma")}
+        turned, turned_labels = warp(image, labels, one, (32, 32))
         quarter = round(angle / 90)
-        np.testing.assert_allclose(turned[0], np.rot90(image, quarter), atol=0.1)
-        assert np.array_equal(turned_labels[0], np.rot90(labels, quarter))
+        np.testing.assert_allclose(turned.astype(int), np.rot90(image, quarter), atol=1)
+        assert np.array_equal(turned_labels, np.rot90(labels, quarter))
 
     def test_photos_held_larger_are_seen_whole_and_sharper(self, tmp_path: Path) -> None:
         record = annotated(tmp_path, "large", (80, 60))

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-__all__ = ["IGNORE", "PADDING", "Augmentation", "augment"]
+__all__ = ["DRAWS", "IGNORE", "PADDING", "Augmentation", "recolour", "warp"]
 
 IGNORE = 255
 """The label of pixels that no loss and no score counts: padding and what lies beyond the photo."""
@@ -17,15 +17,6 @@ PADDING = 127
 
 DRAWS = 16
 """Random numbers set aside for each sample; more than `Augmentation.draw` takes today."""
-
-DRAWN_SHAPES: dict[str, tuple[int, ...]] = {
-    "transform": (8,),
-    "colour": (3, 3),
-    "offset": (),
-    "sigma": (),
-    "box": (4,),
-}
-"""What `Augmentation.draw` gives for each sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +71,7 @@ class Augmentation:
     def draw(
         self, random: NDArray[np.float64], size: tuple[int, int], held: tuple[int, int]
     ) -> dict[str, NDArray[np.float32]]:
-        """Turn uniform random numbers into each sample's transform, colour matrix and so on."""
+        """Turn uniform random numbers into what `warp` and `recolour` do to each sample."""
         draws = iter(random.T)
 
         def between(low: float, high: float) -> NDArray[np.float64]:
@@ -93,15 +84,13 @@ class Augmentation:
         angle = np.radians(between(-self.rotation, self.rotation))
         room = np.abs(1 - 1 / zoom) / 2
         shift_x, shift_y = room * between(-1, 1) * width, room * between(-1, 1) * height
-        # From an output pixel's index to the held photo's: centre, mirror, turn, zoom, shift.
+        # From a place in the output to one in the held photo: mirror, turn, zoom, shift.
         to_x, to_y = held_width / width, held_height / height
         cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
         a, b, d, e = mirror * cos * to_x, -sin * to_x, mirror * sin * to_y, cos * to_y
-        middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
-        c = shift_x * to_x + (held_width - 1) / 2 - a * middle_x - b * middle_y
-        f = shift_y * to_y + (held_height - 1) / 2 - d * middle_x - e * middle_y
-        zero = np.zeros_like(a)
-        transform = np.stack([a, b, c, d, e, f, zero, zero], axis=1)
+        c = (shift_x + width / 2) * to_x - a * width / 2 - b * height / 2
+        f = (shift_y + height / 2) * to_y - d * width / 2 - e * height / 2
+        warp = np.stack([a, b, c, d, e, f], axis=1)
 
         gain = 1 + between(-self.brightness, self.brightness)
         contrast = 1 + between(-self.contrast, self.contrast)
@@ -117,7 +106,7 @@ class Augmentation:
         starts = [next(draws) * (1 - side) for side in sides]
         box = np.stack([*starts, starts[0] + sides[0], starts[1] + sides[1]], axis=1)
         return {
-            "transform": transform.astype(np.float32),
+            "warp": warp.astype(np.float32),
             "colour": matrix.astype(np.float32),
             "offset": offset.astype(np.float32),
             "sigma": sigma.astype(np.float32),
@@ -139,66 +128,36 @@ def _colour_matrices(
     return np.swapaxes(matrices, 1, 2)
 
 
-def augment(
-    images: tf.Tensor,
-    labels: tf.Tensor,
-    drawn: dict[str, tf.Tensor],
+def warp(
+    image: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    drawn: dict[str, NDArray[np.float32]],
     size: tuple[int, int],
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Mirror, turn, zoom, crop and blur one photo, and its label map alike."""
+    from PIL import Image, ImageFilter
+
+    picture, painted = Image.fromarray(image), Image.fromarray(labels)
+    how = (size[::-1], Image.Transform.AFFINE, drawn["warp"].tolist())
+    picture = picture.transform(*how, Image.Resampling.BILINEAR, fillcolor=(PADDING,) * 3)
+    painted = painted.transform(*how, Image.Resampling.NEAREST, fillcolor=IGNORE)
+    if drawn["sigma"]:
+        picture = picture.filter(ImageFilter.GaussianBlur(float(drawn["sigma"])))
+    return np.asarray(picture), np.asarray(painted)
+
+
+def recolour(
+    images: tf.Tensor, labels: tf.Tensor, colour: tf.Tensor, offset: tf.Tensor, box: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Vary a batch of photos (uint8) and label maps as drawn; photos become float32."""
-    warp = {"transforms": drawn["transform"], "output_shape": size, "fill_mode": "CONSTANT"}
-    images = tf.raw_ops.ImageProjectiveTransformV3(
-        images=tf.cast(images, tf.float32),
-        interpolation="BILINEAR",
-        fill_value=float(PADDING),
-        **warp,
-    )
-    labels = tf.raw_ops.ImageProjectiveTransformV3(
-        images=labels[..., None], interpolation="NEAREST", fill_value=float(IGNORE), **warp
-    )[..., 0]
-
-    flat = tf.reshape(images, (-1, size[0] * size[1], 3))
-    flat = tf.matmul(flat, drawn["colour"]) + drawn["offset"][:, None, None]
-    images = tf.reshape(tf.clip_by_value(flat, 0.0, 255.0), (-1, *size, 3))
-
-    chosen = tf.where(drawn["sigma"] > 0)
-    images = tf.cond(
-        tf.size(chosen) > 0,
-        lambda: tf.tensor_scatter_nd_update(
-            images,
-            chosen,
-            _blur(tf.gather_nd(images, chosen), tf.gather_nd(drawn["sigma"], chosen)),
-        ),
-        lambda: images,
-    )
-
-    top, left, bottom, right = (edge[:, None] for edge in tf.unstack(drawn["box"], axis=1))
-    rows, columns = tf.range(size[0], dtype=tf.float32), tf.range(size[1], dtype=tf.float32)
-    in_rows, in_columns = (
-        (rows >= top) & (rows < bottom),
-        (columns >= left) & (columns < right),
-    )
+    """Change the colours of a batch and hide a box of each image; images become float32."""
+    height, width = images.shape[1:3]
+    flat = tf.reshape(tf.cast(images, tf.float32), (-1, height * width, 3))
+    flat = tf.clip_by_value(tf.matmul(flat, colour) + offset[:, None, None], 0.0, 255.0)
+    images = tf.reshape(flat, (-1, height, width, 3))
+    top, left, bottom, right = (edge[:, None] for edge in tf.unstack(box, axis=1))
+    rows, columns = tf.range(height, dtype=tf.float32), tf.range(width, dtype=tf.float32)
+    in_rows, in_columns = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
     hidden = in_rows[:, :, None] & in_columns[:, None, :]
-    outside = labels == IGNORE
-    images = tf.where((hidden | outside)[..., None], float(PADDING), images)
     labels = tf.where(hidden, tf.constant(IGNORE, tf.uint8), labels)
+    images = tf.where((labels == IGNORE)[..., None], float(PADDING), images)
     return images, labels
-
-
-def _blur(images: tf.Tensor, sigma: tf.Tensor) -> tf.Tensor:
-    reach = 4
-    steps = tf.range(-reach, reach + 1, dtype=tf.float32)
-    weights = tf.nn.softmax(-tf.square(steps) / (2 * tf.square(sigma[:, None])))
-    for axis in (1, 2):
-        padding = [[0, 0]] * 4
-        padding[axis] = [reach, reach]
-        padded = tf.pad(images, padding, "SYMMETRIC")
-        length = tf.shape(images)[axis]
-        images = tf.add_n(
-            [
-                tf.gather(padded, tf.range(k, k + length), axis=axis)
-                * weights[:, k, None, None, None]
-                for k in range(2 * reach + 1)
-            ]
-        )
-    return images

@@ -91,18 +91,19 @@ class AnnotatedPhotos:
     def read(self, index: int) -> Sample:
         """Return a photo and its labels at `size`."""
         record = self.records[index]
-        image = photos.read(record.path)
-        _check_size(record, image.shape[:2])
+        self.check(index)
         if self.resize == "squash":
+            image = photos.read(record.path, at_least=self.size)
             labels = record.to_labels(self.label_map, output_size=self.size)
             return photos.resize(image, self.size), labels
         height, width = self.size
-        ratio = min(height / image.shape[0], width / image.shape[1])
-        inner = (max(1, round(image.shape[0] * ratio)), max(1, round(image.shape[1] * ratio)))
+        ratio = min(height / record.size[0], width / record.size[1])
+        inner = (max(1, round(record.size[0] * ratio)), max(1, round(record.size[1] * ratio)))
         top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
         place = np.s_[top : top + inner[0], left : left + inner[1]]
         framed = np.full((height, width, 3), PADDING, np.uint8)
         labels = np.full((height, width), IGNORE, np.uint8)
+        image = photos.read(record.path, at_least=inner)
         framed[place] = photos.resize(image, inner)
         labels[place] = record.to_labels(self.label_map, output_size=inner)
         return framed, labels
@@ -123,23 +124,20 @@ class AnnotatedPhotos:
         return AnnotatedPhotos(chosen, self.label_map, self.size, self.resize)
 
     def check(self, index: int) -> None:
-        """Read a photo's header alone and compare its size with the annotation's."""
+        """Compare a photo's size, from its header alone, with the annotation's."""
         record = self.records[index]
-        _check_size(record, photos.size_of(record.path))
+        size = photos.size_of(record.path)
+        if size != tuple(record.size):
+            raise ImageError(
+                f"image {record.image_id}: photo {record.path} is {size[0]} x {size[1]} "
+                f"(height x width), but its annotation is for {record.size[0]} x {record.size[1]}"
+            )
 
     def files_digest(self) -> str:
         """Return a short text that differs where the photos' files were written again."""
         states = [os.stat(record.path) for record in self.records]
         content = "".join(f"{state.st_size} {state.st_mtime_ns}\n" for state in states)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
-
-
-def _check_size(record: ImageAnnotation, size: Sequence[int]) -> None:
-    if tuple(size) != tuple(record.size):
-        raise ImageError(
-            f"image {record.image_id}: photo {record.path} is {size[0]} x {size[1]} "
-            f"(height x width), but its annotation is for {record.size[0]} x {record.size[1]}"
-        )
 
 
 def without_broken(

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from deeplab_fashion.annotations import SkippedRecord
 from deeplab_fashion.data.augmentation import (
-    DRAWN_SHAPES,
     DRAWS,
     IGNORE,
     PADDING,
     Augmentation,
-    augment,
+    recolour,
+    warp,
 )
 from deeplab_fashion.data.samples import HeldSamples, Sample, Samples
 
@@ -139,42 +139,38 @@ class PhotoSource:
             Images float32 (batch, height, width, 3) in [0, 255], labels uint8
             (batch, height, width).
         """
-        names = tuple(DRAWN_SHAPES) if self.augmentation else ()
-        fixed = self.drop_remainder or of > 1
-        length = -(-self.batch_size // of) if fixed else None
+        shapes: dict[str, tuple[int, ...]] = {}
+        if self.augmentation:
+            shapes = {"colour": (3, 3), "offset": (), "box": (4,)}
+        share = -(-self.batch_size // of)
+        length = share if self.drop_remainder or of > 1 else None
 
         def fetch(epoch: int, turn: int) -> list[NDArray[Any]]:
             order, drawn = self._plan(int(epoch))
             step, piece = turn // len(pieces), pieces[turn % len(pieces)]
-            places = np.arange(
-                step * self.batch_size, min(len(order), (step + 1) * self.batch_size)
-            )
-            places = places[piece::of]
-            images, labels = self._load(order[places])
-            rest = [drawn[name][places] for name in names]
-            if of > 1 and len(places) < -(-self.batch_size // of):
-                missing = -(-self.batch_size // of) - len(places)
+            end = min(len(order), (step + 1) * self.batch_size)
+            places = np.arange(step * self.batch_size, end)[piece::of]
+            images, labels = self._load(order[places], places, drawn)
+            rest = [drawn[name][places] for name in shapes]
+            missing = share - len(places) if of > 1 else 0
+            if missing:
                 images = _filled_up(images, missing, PADDING)
                 labels = _filled_up(labels, missing, IGNORE)
                 rest = [_filled_up(part, missing, 0) for part in rest]
             return [images, labels, *rest]
 
         def load(epoch: tf.Tensor, turn: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            kinds = [tf.uint8, tf.uint8, *[tf.float32] * len(names)]
+            kinds = [tf.uint8, tf.uint8, *[tf.float32] * len(shapes)]
             images, labels, *rest = tf.numpy_function(fetch, [epoch, turn], kinds)
-            images = tf.ensure_shape(images, (length, *self.samples.size, 3))
-            labels = tf.ensure_shape(labels, (length, *self.samples.size))
-            if not names:
+            images = tf.ensure_shape(images, (length, *self.size, 3))
+            labels = tf.ensure_shape(labels, (length, *self.size))
+            if not shapes:
                 return tf.cast(images, tf.float32), labels
             drawn = {
-                name: tf.ensure_shape(tensor, (length, *DRAWN_SHAPES[name]))
-                for name, tensor in zip(names, rest, strict=True)
+                name: tf.ensure_shape(tensor, (length, *shape))
+                for (name, shape), tensor in zip(shapes.items(), rest, strict=True)
             }
-            images, labels = augment(images, labels, drawn, self.size)
-            return (
-                tf.ensure_shape(images, (length, *self.size, 3)),
-                tf.ensure_shape(labels, (length, *self.size)),
-            )
+            return recolour(images, labels, **drawn)
 
         def begin(epoch: tf.Tensor) -> tf.data.Dataset:
             if endless:
@@ -189,13 +185,22 @@ class PhotoSource:
         count = tf.data.experimental.assert_cardinality(self.steps * len(pieces))
         return dataset.apply(count).prefetch(2)
 
-    def _load(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        if isinstance(self.samples, HeldSamples):
+    def _load(
+        self,
+        indices: NDArray[np.int64],
+        places: NDArray[np.int64],
+        drawn: dict[str, NDArray[np.float32]],
+    ) -> Sample:
+        if isinstance(self.samples, HeldSamples) and not drawn:
             return self.samples.images[indices], self.samples.labels[indices]
-        images = np.empty((len(indices), *self.samples.size, 3), np.uint8)
-        labels = np.empty((len(indices), *self.samples.size), np.uint8)
-        for place, index in enumerate(indices):
-            images[place], labels[place] = self.read(index)
+        images = np.empty((len(indices), *self.size, 3), np.uint8)
+        labels = np.empty((len(indices), *self.size), np.uint8)
+        for row, (index, place) in enumerate(zip(indices, places, strict=True)):
+            image, painted = self.read(index)
+            if drawn:
+                mine = {name: drawn[name][place] for name in ("warp", "sigma")}
+                image, painted = warp(image, painted, mine, self.size)
+            images[row], labels[row] = image, painted
         return images, labels
 
     def _advance(self) -> np.int64:
