@@ -613,7 +613,8 @@ class _JsonReader:
                 if not cut or not self._more():
                     raise
             else:
-                if end < len(self._text) or not self._more():
+                # "1" may be the beginning of "1.5" or "1e+5", cut off where this piece ends.
+                if end + 2 < len(self._text) or not self._more():
                     self._at = end
                     return value
 
