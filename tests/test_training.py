@@ -184,11 +184,16 @@ class TestLearning:
         assert not same_weights(before, model.get_layer("backbone").get_weights())
         assert model.get_layer("backbone").trainable
 
-    def test_balanced_class_weights_are_the_median_frequency_over_each(self) -> None:
-        from deeplab_fashion.training.fitting import _balanced
-
-        assert _balanced(np.array([600, 300, 100, 0])) == pytest.approx([0.5, 1.0, 3.0, 1.0])
-        assert _balanced(np.array([10_000, 100, 1]))[2] == 10.0
+    def test_balanced_class_weights_are_those_of_the_photos(self, train: Any) -> None:
+        counts = train.source.label_counts()
+        weights = df.losses.balanced_class_weights(counts, power=0.5).tolist()
+        given, asked = (
+            fit(small_model(), train, class_weights=choice).history
+            for choice in (weights, "balanced")
+        )
+        assert given == asked
+        with pytest.raises(ValueError, match="needs a dataset of make_dataset"):
+            fit(colour_model(), colour_data(), class_weights="balanced")
 
     def test_softmax_outputs_are_not_taken_for_logits(self) -> None:
         ends = (None, keras.layers.Softmax(), keras.layers.Activation("softmax"))
@@ -575,6 +580,8 @@ class TestBadInput:
             ({"optimizer": "lion"}, "optimizer must be one of .*'adamw'.*, got 'lion'"),
             ({"strategy": "cloud"}, "strategy must be 'auto'.*, got 'cloud'"),
             ({"class_weights": [1.0, 2.0]}, "class_weights must hold one .*received 2"),
+            ({"class_weights": "fair"}, "class_weights must be .* got 'fair'"),
+            ({"early_stopping": 2}, "early_stopping needs validation data"),
             ({"tensorboard": True}, "tensorboard=True needs a run_dir"),
         ],
     )
@@ -604,6 +611,15 @@ class TestBadInput:
         for options in ({"backbone_multiplier": 0.1}, {"freeze_backbone_epochs": 1}):
             with pytest.raises(ValueError, match="backbone"):
                 fit(colour_model(), colour_data(), **options)
+
+    def test_data_of_another_form(self) -> None:
+        model = colour_model()
+        with pytest.raises(TypeError, match=r"train must be a tf\.data\.Dataset, got list"):
+            fit(model, [])
+        with pytest.raises(ValueError, match=r"validation must give batches of \(images, labels\)"):
+            fit(model, colour_data(), colour_data().map(lambda x, y: x))
+        with pytest.raises(ValueError, match="images of shape"):
+            fit(model, colour_data().unbatch())
 
     def test_empty_and_endless_datasets(self) -> None:
         with pytest.raises(ValueError, match="at least one batch, but it is empty"):

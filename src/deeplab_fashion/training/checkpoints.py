@@ -14,19 +14,9 @@ from numpy.typing import NDArray
 
 from deeplab_fashion.errors import CheckpointError
 
-__all__ = ["CheckpointFolder", "write_whole"]
+__all__ = ["CheckpointFolder"]
 
 _NAME = re.compile(r"epoch-(\d{5})\.npz")
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a small file so that a reader sees the old content or the new, never a part."""
-    partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 class CheckpointFolder:

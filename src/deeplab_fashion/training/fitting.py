@@ -19,9 +19,10 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from deeplab_fashion import losses, scores
+from deeplab_fashion._files import replacing
 from deeplab_fashion.data import PhotoSource
 from deeplab_fashion.errors import CheckpointError, TrainingError
-from deeplab_fashion.training.checkpoints import CheckpointFolder, write_whole
+from deeplab_fashion.training.checkpoints import CheckpointFolder
 from deeplab_fashion.training.loop import Group, Loop
 from deeplab_fashion.training.report import write_report
 from deeplab_fashion.training.schedules import ScheduleName, learning_rate_at
@@ -105,8 +106,8 @@ def fit(
         validation: The same; None trains without measuring and keeps the last weights.
         epochs: Passes over ``train``, at least 1.
         loss: Called with (labels, predictions); `losses.CrossEntropy` by default.
-        class_weights: One weight a class for the default loss. "balanced" takes the median
-            class's frequency over each class's own, at most 10.
+        class_weights: One weight a class for the default loss; "balanced" asks
+            `losses.balanced_class_weights` for them, with ``power=0.5``.
         optimizer: A name, or a Keras optimizer whose rate is then set by the schedule.
         learning_rate: The highest rate.
         schedule: "poly" (power 0.9) or "cosine" fall to 0 at the end; "constant" does not.
@@ -136,6 +137,7 @@ def fit(
         The model with its best weights, and how it got there.
 
     Raises:
+        TypeError: If ``train`` or ``validation`` is no dataset.
         ValueError: If an argument, the data or its labels break a rule.
         CheckpointError: If ``run_dir`` cannot be written, is damaged, or belongs to a run with
             other settings; the message names them.
@@ -179,6 +181,11 @@ def fit(
         raise ValueError(f"precision must be one of {get_args(Precision)}, got {precision!r}")
     if class_weights is not None and loss is not None:
         raise ValueError("class_weights belong to the default loss; give them to your loss itself")
+    if early_stopping is not None and validation is None:
+        raise ValueError("early_stopping needs validation data to measure on")
+    _check_dataset("train", train)
+    if validation is not None:
+        _check_dataset("validation", validation)
     num_classes = _count_classes(model)
     home = choose_strategy(strategy, model)
     replicas = home.num_replicas_in_sync
@@ -196,12 +203,8 @@ def fit(
     if precision == "auto":
         precision = "float16" if _has_tensor_cores() else "float32"
     if loss is None:
-        if class_weights == "balanced":
-            if source is None:
-                raise ValueError("class_weights='balanced' needs a dataset of make_dataset")
-            class_weights = _balanced(source.label_counts())
         loss = losses.CrossEntropy(
-            class_weights=class_weights,
+            class_weights=_weigh_classes(class_weights, source),
             ignore_index=ignore_index,
             from_logits=not _ends_in_softmax(model),
         )
@@ -314,7 +317,9 @@ def fit(
         precision=precision,
     )
     if run.folder is not None and run.chief:
-        model.save_weights(run.folder / "best.weights.h5")
+        unfinished = run.folder / "unfinished.weights.h5"  # Keras asks for this ending
+        model.save_weights(unfinished)
+        unfinished.replace(run.folder / "best.weights.h5")
         write_report(
             run.folder / "report.html",
             history=result.history,
@@ -365,12 +370,14 @@ class _Run:
         folder.mkdir(parents=True, exist_ok=True)
         self._checkpoints = CheckpointFolder(folder / "checkpoints")
         path = folder / "settings.json"
-        if resume and self._checkpoints.epochs():
-            _check_settings(path, settings)
-        write_whole(path, json.dumps(settings, indent=1).encode())
-        found = self._checkpoints.load_newest() if resume else None
-        if found is None:
+        if not resume:
             self._checkpoints.keep([])
+        elif self._checkpoints.epochs():
+            _check_settings(path, settings)
+        with replacing(path) as part:
+            part.write_text(json.dumps(settings, indent=1), encoding="utf-8")
+        found = self._checkpoints.load_newest()
+        if found is None:
             self._save(0)
             return
         epoch, notes, arrays = found
@@ -398,7 +405,8 @@ class _Run:
             return
         try:
             self._save(epoch)
-            write_whole(self.folder / "history.csv", _csv(self.rows))
+            with replacing(self.folder / "history.csv") as part:
+                part.write_text(_csv(self.rows), encoding="utf-8")
         except OSError as error:
             raise CheckpointError(
                 f"run_dir {self.folder} could not take the checkpoint of epoch {epoch}: {error}; "
@@ -500,12 +508,30 @@ def _ends_in_softmax(model: keras.Model) -> bool:
     return isinstance(last, keras.layers.Softmax) or activation is keras.activations.softmax
 
 
-def _balanced(counts: NDArray[np.int64]) -> list[float]:
-    shares = counts / max(1, counts.sum())
-    if not shares.any():
-        raise ValueError("class_weights='balanced' needs labelled pixels, but all are ignored")
-    median = float(np.median(shares[shares > 0]))
-    return [min(10.0, median / share) if share else 1.0 for share in shares.tolist()]
+def _weigh_classes(
+    class_weights: Sequence[float] | Literal["balanced"] | None, source: PhotoSource | None
+) -> Sequence[float] | None:
+    if not isinstance(class_weights, str):
+        return class_weights
+    if class_weights != "balanced":
+        raise ValueError(
+            f"class_weights must be one number a class or 'balanced', got {class_weights!r}"
+        )
+    if source is None:
+        raise ValueError("class_weights='balanced' needs a dataset of make_dataset")
+    weights: list[float] = losses.balanced_class_weights(source.label_counts(), power=0.5).tolist()
+    return weights
+
+
+def _check_dataset(name: str, dataset: Any) -> None:
+    if not isinstance(dataset, tf.data.Dataset):
+        raise TypeError(f"{name} must be a tf.data.Dataset, got {type(dataset).__name__}")
+    spec = dataset.element_spec
+    if not isinstance(spec, tuple) or len(spec) != 2 or len(spec[0].shape) != 4:
+        raise ValueError(
+            f"{name} must give batches of (images, labels), images of shape (batch, height, "
+            f"width, channels), got {spec}"
+        )
 
 
 def _count_classes(model: keras.Model) -> int:
@@ -598,12 +624,12 @@ def _check_settings(path: Path, settings: dict[str, Any]) -> None:
         )
 
 
-def _csv(rows: Sequence[dict[str, float]]) -> bytes:
+def _csv(rows: Sequence[dict[str, float]]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]))
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return text.getvalue().encode()
+    return text.getvalue()
 
 
 def _write_events(writer: Any, row: dict[str, float]) -> None:

@@ -13,8 +13,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from deeplab_fashion import plotting, scores
+from deeplab_fashion._files import replacing
 from deeplab_fashion.data import IGNORE, PhotoSource
-from deeplab_fashion.training.checkpoints import write_whole
 
 __all__ = ["write_report"]
 
@@ -60,7 +60,8 @@ def write_report(
         "<!doctype html><html lang=en><meta charset=utf-8><title>Training report</title>"
         f"<style>{_STYLE}</style><body>{''.join(parts)}</body></html>"
     )
-    write_whole(path, page.encode())
+    with replacing(path) as part:
+        part.write_text(page, encoding="utf-8")
 
 
 def _score_table(confusion: NDArray[np.int64], class_names: Sequence[str]) -> str:
