@@ -265,7 +265,7 @@ class _Collector:
         fault = SkippedRecord(self.source, row, image_id, str(error), kind)
         if self._on_error == "raise":
             error_class = ImageError if isinstance(error, ImageError) else AnnotationError
-            raise error_class(str(fault)) from error
+            raise error_class(str(fault)) from None
         self._faults.append(fault)
         if image_id:
             self._photos[image_id] = None
