@@ -19,7 +19,7 @@ import tensorflow as tf
 
 import deeplab_fashion as df
 from deeplab_fashion.errors import CheckpointError, TrainingError
-from deeplab_fashion.training import checkpoints, learning_rate_at
+from deeplab_fashion.training import checkpoints, fitting, learning_rate_at
 from deeplab_fashion.training.workers import twin
 
 PROCESSES = Path(__file__).parent / "processes"
@@ -224,6 +224,29 @@ class TestLearning:
         assert result.precision == precision
         assert result.model is model
         assert all(layer.compute_dtype == "float32" for layer in model.layers)
+
+    @pytest.mark.parametrize(
+        ("tensor_cores", "bfloat16", "large", "expected"),
+        [
+            (True, False, False, "float16"),
+            (False, True, True, "bfloat16"),
+            (False, True, False, "float32"),
+            (False, False, True, "float32"),
+        ],
+    )
+    def test_auto_takes_what_pays(
+        self,
+        monkeypatch: pytest.MonkeyPatch,
+        tensor_cores: bool,
+        bfloat16: bool,
+        large: bool,
+        expected: str,
+    ) -> None:
+        monkeypatch.setattr(fitting, "_has_tensor_cores", lambda: tensor_cores)
+        monkeypatch.setattr(fitting, "_has_bfloat16", lambda: bfloat16)
+        monkeypatch.setattr(fitting, "_LARGE_MODEL", 5 if large else 10**9)
+        result = fit(colour_model(), colour_data(), epochs=1, learning_rate=0.1)
+        assert result.precision == expected
 
     def test_float16_overflow_lowers_the_scale_instead_of_stopping(self) -> None:
         data = colour_data(4).map(lambda x, y: (x * 20.0, y))
@@ -547,7 +570,9 @@ class TestReplicas:
         with pytest.raises(TrainingError, match=r"join_workers\(\) as the program's first use"):
             fit(small_model(), train, strategy="multi-worker")
 
-    def test_a_model_that_cannot_be_copied_is_refused_where_a_copy_is_needed(self) -> None:
+    def test_a_model_that_cannot_be_copied_is_refused_where_a_copy_is_needed(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         class Opaque(keras.layers.Layer):
             def __init__(self, factor: float) -> None:
                 super().__init__()
@@ -558,7 +583,8 @@ class TestReplicas:
 
         model = colour_model()
         model = keras.Model(model.inputs, Opaque(2.0)(model.outputs[0]))
-        fit(model, colour_data(), epochs=1)
+        monkeypatch.setattr(fitting, "_fastest_precision", lambda model: "float16")
+        assert fit(model, colour_data(), epochs=1).precision == "float32"
         with pytest.raises(TrainingError, match="cannot be copied, which precision 'bfloat16'"):
             fit(model, colour_data(), precision="bfloat16")
 
