@@ -1,5 +1,10 @@
 import importlib.util
 import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -219,3 +224,22 @@ def test_the_command_says_how_far_the_file_agrees(dilated, tmp_path, capsys):
     assert answer["file"] == str(tmp_path / "b")
     assert main(["export", "saved-model", str(tmp_path / "a"), *common]) == 1
     assert "empty folder" in capsys.readouterr().err
+
+
+@needs_onnx
+def test_the_how_to_runs_with_onnxruntime_alone(tmp_path):
+    page = Path(__file__).parents[1] / "docs" / "how_to" / "export.md"
+    if not page.is_file():
+        pytest.skip("the documentation is not beside these tests")
+    (code,) = re.findall(r"```python\n(import json\n.+?)```", page.read_text("utf-8"), re.DOTALL)
+    segmenter = Segmenter.from_pretrained("fashion-main")
+    photo = samples.photo(1)
+    shutil.copy(photo, tmp_path / "photo.jpg")
+    export.to_onnx(segmenter, tmp_path / "fashion.onnx", check_photos=[photo])
+    alone = "import sys\nsys.modules.update(tensorflow=None, keras=None, deeplab_fashion=None)\n"
+    saved = "\nnp.save('labels.npy', labels)\n"
+    script = [sys.executable, "-c", alone + code + saved]
+    ran = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert [line.split()[0] for line in ran.stdout.splitlines()] == list(segmenter.class_names)
+    labels = np.load(tmp_path / "labels.npy")
+    assert (labels == segmenter(photo).labels).mean() >= 0.999

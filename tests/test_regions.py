@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from deeplab_fashion import regions
 from deeplab_fashion.regions import find_regions, remove_specks
 
 NAMES = ("background", "coat", "shoe")
@@ -36,6 +37,18 @@ def test_score_is_the_mean_confidence():
     confidence = np.array([[255, 51, 255, 102]], np.uint8)
     scores = [region.score for region in find_regions(labels, NAMES, confidence=confidence)]
     assert scores == pytest.approx([0.6, 0.4])
+
+
+def test_scores_do_not_depend_on_how_much_is_summed_at_once(monkeypatch):
+    random = np.random.default_rng(0)
+    labels = np.kron(random.integers(0, 3, (20, 20)), np.ones((5, 3), int))
+    confidence = random.integers(0, 256, labels.shape, np.uint8)
+    whole = find_regions(labels, NAMES, confidence=confidence)
+    for region in whole:
+        assert region.score == pytest.approx(confidence[region.mask.to_mask()].mean() / 255)
+    for chunk in (1, 7, 100):
+        monkeypatch.setattr(regions, "_CHUNK", chunk)
+        assert find_regions(labels, NAMES, confidence=confidence) == whole
 
 
 def test_labels_without_a_name_and_empty_maps_have_no_regions():

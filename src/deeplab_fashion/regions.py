@@ -1,5 +1,6 @@
 """The connected regions of a label map, found and cleaned on runs, never on full-size masks."""
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from deeplab_fashion.rle import RunLengthMask
 
 __all__ = ["Region", "find_regions", "remove_specks"]
 
+_CHUNK = 2**22  # pixels
 _Ints = NDArray[np.int64]
 
 
@@ -169,7 +171,7 @@ def find_regions(
         return ()
     sums = 255 * runs.lengths
     if confidence is not None:
-        sums = np.add.reduceat(confidence.ravel(order="F"), runs.starts, dtype=np.int64)
+        sums = _sums(confidence.ravel(order="F"), runs.starts)
     order = kept[np.argsort(runs.pieces[kept], kind="stable")]
     bounds = np.flatnonzero(np.diff(runs.pieces[order], prepend=-1))
     regions = []
@@ -179,6 +181,20 @@ def find_regions(
         score = float(sums[members].sum() / (255 * mask.area))
         regions.append(Region(class_names[label], label, score, mask))
     return tuple(sorted(regions, key=lambda region: (-region.area, int(region.mask.starts[0]))))
+
+
+def _sums(values: NDArray[np.uint8], starts: _Ints) -> _Ints:
+    """Return the sum from each start to the next, widening only a part of the values at once."""
+    sums = np.empty(len(starts), np.int64)
+    bounds = np.searchsorted(starts, np.arange(0, values.size, _CHUNK)).tolist()
+    for first, last in itertools.pairwise([*bounds, len(starts)]):
+        if first < last:
+            stop = starts[last] if last < len(starts) else values.size
+            part = values[starts[first] : stop]
+            sums[first:last] = np.add.reduceat(
+                part, starts[first:last] - starts[first], dtype=np.int64
+            )
+    return sums
 
 
 def remove_specks(labels: NDArray[np.uint8], min_area: int) -> NDArray[np.uint8]:
