@@ -482,7 +482,7 @@ class TestResuming:
         whole = run("train_tiny.py", tmp_path / "whole", tmp_path / "whole.npz", "never")
         assert whole.returncode == 0, whole.stderr
         killed = tmp_path / "killed"
-        moments = ("step 1 3", "write 2", "step 3 1", "renamed 4", "step 6 4")
+        moments = ("step 1 3", "write 2", "step 3 1", "step 5 4", "renamed 6")
         for moment in moments:
             done = run("train_tiny.py", killed, tmp_path / "killed.npz", *moment.split())
             assert done.returncode == -signal.SIGKILL, (moment, done.stderr)

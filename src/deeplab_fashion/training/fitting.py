@@ -386,6 +386,7 @@ class _Run:
         self._checkpoints.keep(e for e in self._checkpoints.epochs() if e <= epoch)
         self.rows, self.best = notes["rows"], notes["best"]
         self.loop.set_state(arrays)
+        self._write_history(folder)  # the kill may have come between checkpoint and history
 
     @property
     def stale_epochs(self) -> int:
@@ -407,8 +408,7 @@ class _Run:
             return
         try:
             self._save(epoch)
-            with replacing(self.folder / "history.csv") as part:
-                part.write_text(_csv(self.rows), encoding="utf-8")
+            self._write_history(self.folder)
         except OSError as error:
             raise CheckpointError(
                 f"run_dir {self.folder} could not take the checkpoint of epoch {epoch}: {error}; "
@@ -420,6 +420,11 @@ class _Run:
         if self._checkpoints is not None:
             notes = {"rows": self.rows, "best": self.best}
             self._checkpoints.save(epoch, self.loop.get_state(), notes)
+
+    def _write_history(self, folder: Path) -> None:
+        if self.rows:
+            with replacing(folder / "history.csv") as part:
+                part.write_text(_csv(self.rows), encoding="utf-8")
 
     def best_weights(self) -> list[NDArray[Any]]:
         """Return the weights of the best epoch; the loop's own state is given up for it."""
