@@ -389,6 +389,18 @@ def test_photos_in_a_folder_are_found_by_their_ending(folder):
     assert names == ["a.bmp", "a.png", "below/c.png", "broken.jpg"]
 
 
+def test_results_within_the_folder_are_not_taken_for_photos(segmenter, folder):
+    first = [r.name for r in segmenter.predict_many(folder, out=folder / "below" / "masks")]
+    again = segmenter.predict_many(folder, out=folder / "below" / "masks", resume=False)
+    assert [r.name for r in again] == first == ["a.bmp", "a.png", "c"]
+    assert photos_in(folder / "below", leave_out=folder) == [
+        *sorted((folder / "below").glob("*.png")),
+        *sorted((folder / "below" / "masks").glob("*.png")),
+    ]
+    with pytest.raises(ValueError, match="results must go to another folder than the photos"):
+        segmenter.predict_many(folder, out=folder)
+
+
 def test_confusion_counts_every_pixel_at_its_own_size(colour_model, tmp_path):
     categories = [df.taxonomy.Category(i, name, "") for i, name in enumerate(NAMES)]
     label_map = df.taxonomy.LabelMap.from_names(

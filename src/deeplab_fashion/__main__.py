@@ -126,7 +126,9 @@ def _segment(given: argparse.Namespace) -> int:
     if given.max_megapixels is not None:
         options["max_pixels"] = round(given.max_megapixels * 1e6)
     photos = [
-        path for place in given.photos for path in (photos_in(place) if place.is_dir() else [place])
+        path
+        for place in given.photos
+        for path in (photos_in(place, leave_out=given.out) if place.is_dir() else [place])
     ]
     if not photos:
         raise ValueError(f"no photo found in {', '.join(map(str, given.photos))}")

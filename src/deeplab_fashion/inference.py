@@ -150,25 +150,34 @@ class PredictionStream(Iterator[Segmentation]):
         return next(self._results)
 
 
-def photos_in(folder: str | Path) -> list[Path]:
+def photos_in(folder: str | Path, *, leave_out: str | Path | None = None) -> list[Path]:
     """Return the photos in a folder and the folders below it, by name.
 
     Args:
         folder: A folder.
+        leave_out: A folder of results, whose pictures are no photos even if it lies in ``folder``.
 
     Returns:
         Paths of files whose ending is that of a photo; hidden files are left out.
 
     Raises:
         ImageError: If there is no such folder.
+        ValueError: If ``leave_out`` is ``folder`` itself.
     """
     root = Path(folder)
     if not root.is_dir():
         raise ImageError(f"folder {root} does not exist")
+    results = None if leave_out is None else Path(leave_out).resolve()
+    if results == root.resolve():
+        raise ValueError(f"results must go to another folder than the photos, got {root} for both")
+    inside = results is not None and results.is_relative_to(root.resolve())
     return sorted(
         path
         for path in root.rglob("*")
-        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".") and path.is_file()
+        if path.suffix.lower() in _SUFFIXES
+        and not path.name.startswith(".")
+        and path.is_file()
+        and not (inside and path.resolve().is_relative_to(str(results)))
     )
 
 
@@ -384,7 +393,7 @@ class Segmenter:
 
         Raises:
             ImageError: If the folder does not exist.
-            ValueError: If an option is out of range.
+            ValueError: If an option is out of range, or ``out`` is the folder of the photos.
 
         Example:
             >>> paint = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(2, 1)])
@@ -396,7 +405,7 @@ class Segmenter:
             raise ValueError(f"on_error must be 'skip' or 'raise', got {on_error!r}")
         chosen = replace(self.options, **options)
         single = isinstance(images, str | Path)
-        todo = photos_in(images) if single else list(images)
+        todo = photos_in(images, leave_out=out) if single else list(images)
         names = _file_names(todo)
         stream = PredictionStream(len(todo))
 
