@@ -69,7 +69,7 @@ def test_any_integer_dtype_order_and_layout(dtype, size):
 
 
 @pytest.mark.parametrize("classes", [1, 2, 6, 16, 17, 47, 128, 129, 256, 257, 300])
-@pytest.mark.parametrize("run", [1, 16, 64])
+@pytest.mark.parametrize("run", [1, 3, 16, 64])
 def test_every_way_of_counting_gives_the_same(classes, run):
     rng = np.random.default_rng(classes)
     labels = rng.integers(0, classes, (2, 30_011 // run)).repeat(run, axis=1)
@@ -129,6 +129,23 @@ def test_any_label_may_be_the_ignored_one(ignore_index):
 def test_wrong_labels_are_refused(y_true, y_pred, message):
     with pytest.raises(ValueError, match=message):
         scores.confusion_matrix(y_true, y_pred, 3, ignore_index=255)
+
+
+@pytest.mark.parametrize("classes", [100, 128, 200, 256, 300])
+def test_a_negative_label_is_no_class_however_many_there_are(classes):
+    for dtype in (np.int8, np.int16, np.int64):
+        labels = np.array([0, 1, -1, -1], dtype)
+        with pytest.raises(ValueError, match=r"y_true.*received -1 at index \(2,\); 2 such pixels"):
+            scores.confusion_matrix(labels, np.zeros(4, dtype), classes)
+        with pytest.raises(ValueError, match=r"y_pred.*received -1 at index \(2,\); 2 such pixels"):
+            scores.confusion_matrix(np.zeros(4, dtype), labels, classes)
+        counts = scores.confusion_matrix(labels, np.ones(4, dtype), classes, ignore_index=-1)
+        assert counts[:2, :2].tolist() == [[0, 1], [0, 1]]
+        assert counts.sum() == 2
+
+
+def test_single_labels_are_counted():
+    np.testing.assert_array_equal(scores.confusion_matrix(1, 0, 2), [[0, 0], [1, 0]])
 
 
 def test_wrong_types_and_options_are_refused():

@@ -13,6 +13,7 @@ from deeplab_fashion import scores
 from deeplab_fashion.taxonomy import CCP_TO_MAIN
 
 IGNORED = 255
+laws = settings(deadline=None, derandomize=True)
 DTYPES = [np.uint8, np.int16, np.int32, np.int64, np.uint32]
 
 
@@ -40,6 +41,7 @@ def counted_one_by_one(truth, predicted, classes):
     return counts
 
 
+@laws
 @given(label_maps())
 def test_counts_equal_a_loop_over_the_pixels(maps):
     truth, predicted, classes = maps
@@ -48,6 +50,7 @@ def test_counts_equal_a_loop_over_the_pixels(maps):
     np.testing.assert_array_equal(counts, counted_one_by_one(truth, predicted, classes))
 
 
+@laws
 @given(label_maps())
 def test_counts_and_scores_equal_scikit_learns(maps):
     truth, predicted, classes = maps
@@ -68,6 +71,7 @@ def test_counts_and_scores_equal_scikit_learns(maps):
         np.testing.assert_allclose(ours(counts), np.where(present, expected, np.nan), rtol=1e-12)
 
 
+@laws
 @given(label_maps(), st.integers(0, 24))
 def test_any_split_adds_up_to_the_whole(maps, at):
     truth, predicted, classes = maps
@@ -79,6 +83,7 @@ def test_any_split_adds_up_to_the_whole(maps, at):
     np.testing.assert_array_equal(sum(parts), whole)
 
 
+@laws
 @given(label_maps(), st.randoms(use_true_random=False))
 def test_renaming_the_classes_renames_the_scores(maps, random):
     truth, predicted, classes = maps
@@ -92,6 +97,7 @@ def test_renaming_the_classes_renames_the_scores(maps, random):
     assert scores.mean_iou(after) == pytest.approx(scores.mean_iou(before), nan_ok=True)
 
 
+@laws
 @given(label_maps())
 def test_f1_follows_from_iou_and_is_the_harmonic_mean(maps):
     counts = scores.confusion_matrix(*maps, ignore_index=IGNORED)
@@ -103,6 +109,7 @@ def test_f1_follows_from_iou_and_is_the_harmonic_mean(maps):
     np.testing.assert_allclose(f1[both], harmonic, rtol=1e-12)
 
 
+@laws
 @given(label_maps(), st.integers(1, 40), st.integers(0, 255))
 def test_ignored_pixels_change_nothing(maps, extra, predicted_there):
     truth, predicted, classes = maps
@@ -114,6 +121,7 @@ def test_ignored_pixels_change_nothing(maps, extra, predicted_there):
     )
 
 
+@laws
 @given(label_maps(ignored=False))
 def test_swapping_truth_and_prediction_transposes(maps):
     truth, predicted, classes = maps
@@ -125,6 +133,7 @@ def test_swapping_truth_and_prediction_transposes(maps):
     )
 
 
+@laws
 @given(label_maps())
 def test_a_perfect_prediction_scores_one_where_a_class_is_present(maps):
     truth, _, classes = maps
@@ -133,6 +142,7 @@ def test_a_perfect_prediction_scores_one_where_a_class_is_present(maps):
     np.testing.assert_array_equal(scores.iou_per_class(counts), np.where(present, 1, np.nan))
 
 
+@laws
 @given(
     hnp.arrays(
         np.uint8, st.tuples(st.integers(1, 12), st.integers(1, 12)), elements=st.integers(0, 59)
@@ -160,7 +170,7 @@ def in_band(mask: NDArray[np.bool_], distance: int) -> NDArray[np.bool_]:
     return band
 
 
-@settings(max_examples=60)
+@settings(laws, max_examples=60)
 @given(label_maps(max_classes=6), st.floats(0.01, 1))
 def test_boundary_scores_equal_one_class_at_a_time(maps, width):
     truth, predicted, classes = maps
@@ -181,6 +191,7 @@ def test_boundary_scores_equal_one_class_at_a_time(maps, width):
     np.testing.assert_allclose(scores.boundary_f1_per_class(matrix), expected_f1, rtol=1e-12)
 
 
+@laws
 @given(label_maps())
 def test_a_width_of_the_whole_image_leaves_the_plain_scores(maps):
     truth, predicted, classes = maps
@@ -191,6 +202,7 @@ def test_a_width_of_the_whole_image_leaves_the_plain_scores(maps):
     np.testing.assert_array_equal(matrix[:-1, :-1], plain)
 
 
+@laws
 @given(label_maps())
 def test_boundary_counts_do_not_see_what_is_predicted_at_ignored_pixels(maps):
     truth, predicted, classes = maps
@@ -202,6 +214,7 @@ def test_boundary_counts_do_not_see_what_is_predicted_at_ignored_pixels(maps):
     np.testing.assert_array_equal(one, two)
 
 
+@laws
 @given(label_maps(max_classes=3), st.integers(1, 4))
 def test_the_sum_of_the_images_counts_is_the_stacks(maps, images):
     truth, predicted, classes = maps
