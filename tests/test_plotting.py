@@ -19,7 +19,7 @@ def test_palette_colours_differ_and_do_not_depend_on_their_number():
 
 
 def seen_with(rgb, deficiency):
-    """Return Lab of the colour as seen without one kind of cone (Machado et al. 2009, severity 1)."""
+    """Return Lab of the colour as seen without one kind of cone (Machado et al. 2009)."""
     matrices = {
         "protan": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
         "deutan": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
