@@ -219,12 +219,12 @@ def main() -> None:
     usual /= best["from the files", "peer"]["photos a second"]
     lines += [
         "",
-        f"As each is used, `make_dataset` holding photos by default: {usual:.1f} times the photos a "
-        "second.",
+        "As each is used, `make_dataset` holding photos by default: "
+        f"{usual:.1f} times the photos a second.",
         "Goal: at least 1.5 times.",
         "",
-        f"Mean load during the run: {load:.1f} on {CORES} cores. Where that is above the cores, the "
-        "CPU time is",
+        f"Mean load during the run: {load:.1f} on {CORES} cores. "
+        "Where that is above the cores, the CPU time is",
         "the better judge: the peer's workers are processes of their own, and get a share each.",
         "",
     ]
