@@ -39,8 +39,12 @@ lint: $(call STAMP,dev)
 types: $(call STAMP,dev)
 	cd $(SOURCE) && $(RUN) -m mypy --cache-dir $(OUT)/mypy_cache
 
+# The pages are built from a copy, in which the tutorials' own examples draw the pictures.
 docs: $(call STAMP,dev)
-	$(RUN) -m sphinx -q -n -W --keep-going -b html -d $(OUT)/doctrees $(SOURCE)/docs $(OUT)/html
+	rm -rf $(OUT)/docs $(OUT)/html && mkdir -p $(OUT)
+	cp -r $(SOURCE)/docs $(OUT)/docs && chmod -R u+w $(OUT)/docs
+	$(RUN) $(OUT)/docs/examples.py $(OUT)/docs/tutorials/first_masks.md $(OUT)/docs/tutorials/own_annotations.md
+	$(RUN) -m sphinx -q -n -W --keep-going -b html -d $(OUT)/doctrees $(OUT)/docs $(OUT)/html
 	@echo "The site lies in $(OUT)/html/index.html"
 
 clean:

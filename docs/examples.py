@@ -15,6 +15,7 @@ import doctest
 import io
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,3 +102,10 @@ def _run_console(block: Block, page: Path) -> None:
         checker = doctest.OutputChecker()
         if expected and not checker.check_output(expected, output.getvalue(), _OPTIONS):
             raise AssertionError(f"{place}\nexpected\n{expected}\ngot\n{output.getvalue()}")
+
+
+if __name__ == "__main__":
+    # What a page's examples write, such as its pictures, appears beside it.
+    for page in map(Path, sys.argv[1:]):
+        with contextlib.chdir(page.parent):
+            run(page)

@@ -141,8 +141,8 @@ class Preprocessing(keras.layers.Layer):
 
     Example:
         >>> layer = Preprocessing(mean=127.5, scale=127.5)
-        >>> float(layer([[[[255.0]]]])[0, 0, 0, 0])
-        1.0
+        >>> layer(tf.constant([[[[0.0, 127.5, 255.0]]]])).numpy().tolist()
+        [[[[-1.0, 0.0, 1.0]]]]
     """
 
     def __init__(

@@ -71,7 +71,7 @@ class Augmentation:
     def draw(
         self, random: NDArray[np.float64], size: tuple[int, int], held: tuple[int, int]
     ) -> dict[str, NDArray[np.float32]]:
-        """Turn uniform random numbers into what `warp` and `recolour` do to each sample."""
+        """Turn uniform random numbers into what is done to each sample."""
         draws = iter(random.T)
 
         def between(low: float, high: float) -> NDArray[np.float64]:
