@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PYTHONPYCACHEPREFIX = $(OUT)/pycache
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test check lint types docs clean
+.PHONY: demo test coverage check lint types docs clean
 .DEFAULT_GOAL := demo
 
 # Train a small model for a few steps on the packaged photos and segment one of them.
@@ -29,6 +29,13 @@ test: $(call STAMP,dev)
 	cd $(OUT) && PYTHONPATH=$(OUT)/installed DEEPLAB_FASHION_EXPECTED_AT=$(OUT)/installed \
 	  $(RUN) -m pytest -c $(SOURCE)/pyproject.toml --rootdir $(SOURCE) -o cache_dir=$(OUT)/pytest_cache \
 	  -n 2 --dist loadfile -q --durations 15 $(PYTEST_ARGS) $(SOURCE)/tests
+
+# The share of src's lines and branches that the tests run; the report lies in build/coverage.
+coverage: $(call STAMP,dev)
+	mkdir -p $(OUT)
+	cd $(OUT) && COVERAGE_FILE=$(OUT)/.coverage $(RUN) -m pytest -c $(SOURCE)/pyproject.toml --rootdir $(SOURCE) \
+	  -o cache_dir=$(OUT)/pytest_cache -n 2 --dist loadfile -q --cov=deeplab_fashion --cov-branch \
+	  --cov-report=term-missing:skip-covered --cov-report=html:$(OUT)/coverage $(PYTEST_ARGS) $(SOURCE)/tests
 
 # What continuous integration checks beside the tests.
 check: lint types docs

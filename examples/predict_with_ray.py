@@ -14,8 +14,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import ray
-
 import deeplab_fashion as df
 from deeplab_fashion.errors import ImageError
 
@@ -50,6 +48,8 @@ def main() -> int:
     parser.add_argument("--model", help="a segmenter that was saved; the bundled one by default")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
+    import ray  # an extra, so that --help works without it
+
     photos = sorted(p for p in arguments.photos.resolve().rglob("*") if p.suffix.lower() in ENDINGS)
     if not photos:
         parser.error(f"{arguments.photos} holds no photos")
