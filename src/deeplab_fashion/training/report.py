@@ -23,7 +23,7 @@ _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em}"
     "table{border-collapse:collapse}td,th{padding:.2em .8em;border-bottom:1px solid #ccc;"
     "text-align:right}td:first-child,th:first-child{text-align:left}"
-    "figure{display:inline-block;margin:.5em}figure img{max-width:16em}"
+    "figure{display:inline-block;margin:.5em}figure.photos img{max-width:14em;margin-right:.4em}"
 )
 
 
@@ -51,7 +51,7 @@ def write_report(
     if confusion is not None:
         parts.append(_score_table(confusion, class_names))
         matrix = plotting.confusion_matrix_image(confusion, class_names)
-        parts.append(f"<h2>Confusion matrix</h2>{_picture(matrix, 'rows are truth')}")
+        parts.append(f"<h2>Confusion matrix</h2>{_figure([matrix], 'rows are truth')}")
     if source is not None:
         parts.append(_photos(model, source, class_names))
     listed = html.escape(json.dumps(settings, indent=1))
@@ -108,14 +108,14 @@ def _photos(model: keras.Model, source: PhotoSource, class_names: Sequence[str])
             labels = predict(image).numpy()
             pictures = [plotting.overlay(image, part, class_names) for part in (truth, labels)]
             caption = f"{source.image_ids[index]}: truth and prediction, mean IoU {score:.3f}"
-            parts.append("".join(_picture(p, caption) for p in pictures))
+            parts.append(_figure(pictures, caption, kind="photos"))
     return "".join(parts)
 
 
-def _picture(image: NDArray[np.uint8], caption: str) -> str:
-    data = base64.b64encode(plotting.png_bytes(image)).decode()
+def _figure(images: Sequence[NDArray[np.uint8]], caption: str, *, kind: str = "") -> str:
     text = html.escape(caption)
-    return (
-        f'<figure><img src="data:image/png;base64,{data}" alt="{text}">'
-        f"<figcaption>{text}</figcaption></figure>"
-    )
+    pictures = ""
+    for image in images:
+        data = base64.b64encode(plotting.png_bytes(image)).decode()
+        pictures += f'<img src="data:image/png;base64,{data}" alt="{text}">'
+    return f'<figure class="{kind}">{pictures}<figcaption>{text}</figcaption></figure>'
