@@ -243,11 +243,11 @@ def _build(
 ) -> keras.Model:
     if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
         raise ValueError(f"num_classes must be a whole number of at least 1, got {num_classes!r}")
-    size = (None, None) if input_size is None else tuple(input_size)
-    if len(size) != 2 or not all(side is None or side >= 1 for side in size):
+    size = (None, None) if input_size is None else input_size
+    if not isinstance(size, Sequence) or len(size) != 2 or not all(map(_is_side, size)):
         raise ValueError(f"input_size must be None or (height, width), got {input_size!r}")
     if weights == "fashion-main":
-        return _from_pretrained(num_classes, weights, backbone, size, activation)
+        return _from_pretrained(num_classes, weights, backbone, tuple(size), activation)
     whole = weights not in (None, "imagenet") and _is_whole_network(Path(str(weights)))
     body = backbones.create(
         backbone,
@@ -293,6 +293,10 @@ def _build(
     if whole:
         load_weights(model, str(weights))
     return model
+
+
+def _is_side(side: object) -> bool:
+    return side is None or (isinstance(side, int) and not isinstance(side, bool) and side >= 1)
 
 
 def _scores(
