@@ -69,8 +69,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
             return super().call(inputs, training=training, mask=mask)
         moving_mean = tf.convert_to_tensor(self.moving_mean)
         moving_variance = tf.convert_to_tensor(self.moving_variance)
-        gamma = tf.convert_to_tensor(self.gamma) if self.scale else tf.ones_like(moving_variance)
-        beta = tf.convert_to_tensor(self.beta) if self.center else tf.zeros_like(moving_mean)
+        channels = self.moving_mean.shape
+        gamma = tf.convert_to_tensor(self.gamma) if self.scale else tf.constant(1.0, shape=channels)
+        beta = tf.convert_to_tensor(self.beta) if self.center else tf.constant(0.0, shape=channels)
         in_training = bool(training) and self.trainable
         outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=inputs,
@@ -100,9 +101,9 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
     gradients are up to ten times slower than their float32 ones, while the forward one is faster.
     """
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Convolve ``inputs`` of shape (batch, height, width, channels)."""
-        if self.compute_dtype == "float32":
+        if self.compute_dtype == "float32" or not training:
             return super().call(inputs)
 
         def convolve(x: Any, kernel: Any) -> Any:
@@ -346,7 +347,7 @@ class ConvBlock(keras.layers.Layer):
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Return (batch, height, width, filters), all values at least 0."""
-        x = inputs if self.depthwise is None else self.depthwise(inputs)
+        x = inputs if self.depthwise is None else self.depthwise(inputs, training=training)
         return tf.nn.relu(self.batch_norm(self.convolution(x), training=training))
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
