@@ -165,8 +165,8 @@ class Preprocessing(keras.layers.Layer):
         inputs = tf.cast(inputs, tf.float32)
         if self.reverse_channels:
             inputs = tf.reverse(inputs, axis=[-1])
-        scale = tf.constant(self.scale, tf.float32)
-        outputs = inputs * (1.0 / scale) - tf.constant(self.mean, tf.float32) / scale
+        mean = tf.constant(self.mean, tf.float32)
+        outputs = (inputs - mean) / tf.constant(self.scale, tf.float32)
         return tf.cast(outputs, self.compute_dtype)
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
@@ -248,8 +248,9 @@ class DilatedMaxPooling2D(keras.layers.MaxPooling2D):
         outputs = inputs
         for axis, window in zip((1, 2), self.pool_size, strict=True):
             reach = self.dilation_rate * (window - 1)
+            before = self.dilation_rate * ((window - 1) // 2)
             padding = [[0, 0], [0, 0], [0, 0], [0, 0]]
-            padding[axis] = [reach // 2, reach - reach // 2]
+            padding[axis] = [before, reach - before]
             padded = tf.pad(outputs, padding, constant_values=outputs.dtype.min)
             size = tf.shape(inputs)[axis]
             starts = range(0, reach + 1, self.dilation_rate)
