@@ -4,6 +4,9 @@ Each is the architecture of ``keras.applications`` (or EfficientNet-Lite0) with 
 kernels dilated up to the asked output stride; see ``register`` for an own one.
 """
 
+import re
+import warnings
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,34 +190,47 @@ def _load(
     """Fill ``backbone`` from a weights file of any of the kinds that ``create`` names."""
     if not path.is_file():
         raise CheckpointError(f"weights must be 'imagenet', None or a file; there is no {path}")
-    if path.suffix == ".npz":
-        with np.load(path) as arrays:
-            _assign_by_name(backbone, dict(arrays), path)
-    elif path.suffix == ".keras":
-        layers_of_file = _all_layers(keras.models.load_model(path, compile=False))
-        _assign_by_name(
-            backbone,
-            {
-                f"{layer.name}/{v.name}": v.numpy()
-                for layer in layers_of_file
-                for v in layer.weights
-            },
-            path,
-        )
-    elif path.suffix == ".h5":
+    if path.suffix not in (".npz", ".keras", ".h5"):
+        raise CheckpointError(f"weights must end in .npz, .keras or .h5, received {path}")
+    try:
+        if path.suffix == ".npz":
+            with path.open("rb") as stream, np.load(stream) as file:
+                arrays = dict(file)
+        elif path.suffix == ".keras":
+            layers_of_file = _all_layers(keras.models.load_model(path, compile=False))
+            arrays = {_key(la, v): v.numpy() for la in layers_of_file for v in la.weights}
+        else:
+            _load_h5(backbone, network, pairs, path)
+            return
+    except CheckpointError:
+        raise
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"weights {path} cannot be read: {error}") from error
+    _assign_by_name(backbone, arrays, path)
+
+
+def _load_h5(
+    backbone: keras.Model, network: keras.Model, pairs: Sequence[tuple[Any, Any]], path: Path
+) -> None:
+    with warnings.catch_warnings():
+        # Keras only warns where it leaves a layer at random.
+        warnings.simplefilter("error", UserWarning)
         try:
             backbone.load_weights(path)
-        except ValueError:
+        except (ValueError, UserWarning):
             try:
                 network.load_weights(path)
-            except ValueError as error:
+            except (ValueError, UserWarning) as error:
                 raise CheckpointError(
                     f"weights {path} fit neither the backbone {backbone.name} nor Keras' network "
                     f"that it is made of: {error}"
                 ) from error
             _carry_over_all(backbone, pairs)
-    else:
-        raise CheckpointError(f"weights must end in .npz, .keras or .h5, received {path}")
+
+
+def _key(layer: keras.layers.Layer, variable: Any) -> str:
+    # Keras counts what a layer left unnamed, over the whole process: variable_17.
+    return f"{layer.name}/{re.sub(r'^variable_[0-9]+$', 'variable', variable.name)}"
 
 
 def _all_layers(model: keras.Model) -> list[keras.layers.Layer]:
@@ -229,7 +245,7 @@ def _assign_by_name(backbone: keras.Model, arrays: dict[str, np.ndarray], path: 
     """Set every variable of ``backbone`` from the array named ``layer/variable``."""
     for layer in backbone.layers:
         for variable in layer.weights:
-            key, shape = f"{layer.name}/{variable.name}", tuple(variable.shape)
+            key, shape = _key(layer, variable), tuple(variable.shape)
             if key not in arrays:
                 raise CheckpointError(f"weights {path} hold no {key}, which {backbone.name} needs")
             value = arrays[key]

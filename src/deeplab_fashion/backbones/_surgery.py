@@ -43,6 +43,10 @@ def dilate(
 
     Returns:
         The features, finest first, and the pairs (old layer, new layer) of all layers.
+
+    Raises:
+        ValueError: If the network has no layer of a name in ``features``, or one that cannot be
+            dilated.
     """
     surgeon = _Surgeon(max(features), output_stride, tuple(multi_grid), batch_norm)
     surgeon.scale_of[id(image)] = (1, 1)
@@ -52,6 +56,9 @@ def dilate(
         clone_function=lambda operation: operation,
         call_function=surgeon.apply,
     )
+    absent = sorted(set(features.values()) - set(surgeon.output_of))
+    if absent:
+        raise ValueError(f"features name {', '.join(absent)}, which the network does not have")
     kept = [stride for stride in sorted(features) if stride < output_stride] + [max(features)]
     if penultimate:
         kept.append(max(features) // 2)
@@ -127,7 +134,7 @@ class _Surgeon:
             stride *= own_stride
             if stride > self.output_stride:
                 config["strides"] = (1, 1)
-                if _extent(operation) % 2 == 0:
+                if isinstance(operation, _KERNELS) and _extent(operation) % 2 == 0:
                     # "same" would put half of the padding before a spread-out even kernel
                     before = (_extent(operation) - 1) // 2 * dilation
                     after = _extent(operation) // 2 * dilation
