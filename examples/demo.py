@@ -12,7 +12,7 @@ from pathlib import Path
 
 import deeplab_fashion as df
 
-SIZE = (240, 160)
+SIZE = (480, 320)
 
 
 def main() -> None:
