@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from deeplab_fashion import fast_path, layers
-from deeplab_fashion.models import DeepLabV3Plus
+from deeplab_fashion import DeepLabV3, DeepLabV3Plus, fast_path, layers, pretrained, samples
+from deeplab_fashion import photos as photo_files
+from deeplab_fashion.fast_path import compile_inference, with_constants
+
+SIZES = [(33, 33), (64, 97), (65, 65), (80, 48)]
 
 
 def stir(model: keras.Model) -> keras.Model:
@@ -139,3 +142,160 @@ def test_wrong_options_are_refused(model: keras.Model) -> None:
         fast_path.compile_inference(model, precision="float16")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"input_dtype must be .* 'int32'"):
         fast_path.compile_inference(model, input_dtype="int32")
+
+
+def noise(*size: int, channels: int = 3) -> np.ndarray:
+    random = np.random.default_rng(7)
+    return random.integers(0, 256, (*size, channels)).astype(np.float32)
+
+
+def shuffled(model, seed=0):
+    """Give a network random weights and, to each batch normalisation, statistics of its own."""
+    random = np.random.default_rng(seed)
+    for variable in model.variables:
+        shape = tuple(variable.shape)
+        if len(shape) > 1:
+            fan_in = np.prod(shape[:2] if "depthwise" in variable.path else shape[:-1])
+            variable.assign(random.normal(0, (2 / fan_in) ** 0.5, shape))
+        elif variable.name == "moving_mean" or "bet" in variable.name or "bias" in variable.name:
+            variable.assign(random.normal(0, 0.3, shape))
+        elif variable.dtype == "float32":
+            variable.assign(random.uniform(0.5, 1.5, shape))
+    return model
+
+
+def assert_same(model, fast, image):
+    expected = model(image, training=False).numpy()
+    answer = fast(image)
+    assert answer.shape == expected.shape
+    assert np.ptp(expected) > 0
+    np.testing.assert_allclose(answer, expected, atol=1e-4 * max(1, np.abs(expected).max()))
+    assert (answer.argmax(-1) == expected.argmax(-1)).mean() >= 0.999
+
+
+@pytest.mark.parametrize(
+    ("build", "options"),
+    [
+        (DeepLabV3Plus, {"backbone": "efficientnetlite0"}),
+        (DeepLabV3Plus, {"backbone": "mobilenetv2", "output_stride": 8, "separable": False}),
+        (DeepLabV3, {"backbone": "mobilenetv2", "batch_norm_momentum": 0.9}),
+    ],
+)
+def test_networks_give_the_same_answer_without_batch_normalisation(build, options):
+    model = shuffled(build(6, weights=None, **options))
+    fast = compile_inference(model, precision="float32")
+    assert fast.precision == "float32"
+    assert "FusedBatchNormV3" not in ops_of(fast)
+    assert not {"ReadVariableOp", "Rsqrt"} & set(ops_of(fast))
+    for count, (height, width) in enumerate(SIZES, 1):
+        assert_same(model, fast, noise(count, height, width))
+
+
+@pytest.mark.parametrize("norm", [keras.layers.BatchNormalization, layers.BatchNormalization])
+def test_every_place_of_a_batch_normalisation_is_right(norm):
+    image = x = keras.Input((None, None, 3))
+    x = norm(name="on_the_photo")(x)
+    x = norm()(keras.layers.Conv2D(8, 3, padding="same", name="biased")(x))
+    x = keras.layers.ReLU()(x)
+    x = norm()(x)  # behind a ReLU: nothing to fold into
+    x = norm()(keras.layers.Conv2D(8, 3, 2, "same", use_bias=False)(x))
+    x = norm()(keras.layers.DepthwiseConv2D(3, padding="same", depth_multiplier=2)(x))
+    x = norm()(keras.layers.DepthwiseConv2D(3, padding="same", dilation_rate=3, use_bias=False)(x))
+    x = norm()(keras.layers.Conv2D(8, 3, padding="same", dilation_rate=2)(x))
+    x = norm()(keras.layers.SeparableConv2D(8, 3, padding="same")(x))
+    x = norm(scale=False)(keras.layers.Conv2D(8, 1)(x))
+    x = norm(center=False, epsilon=0.01)(keras.layers.Conv2D(8, 1)(x))
+    shared = keras.layers.Conv2D(8, 1)(x)
+    x = keras.layers.Add()([norm()(shared), shared])
+    twice = keras.layers.Conv2D(8, 3, padding="same")
+    x = norm()(twice(norm()(twice(x))))
+    both = norm()
+    x = both(keras.layers.Conv2D(8, 1)(both(keras.layers.Conv2D(8, 1)(x))))
+    x = norm()(norm()(keras.layers.Conv2D(8, 1)(x)))
+    x = norm()(keras.layers.Conv2DTranspose(8, 3, 2, "same")(x))
+    model = shuffled(keras.Model(image, keras.layers.Conv2D(4, 1)(x)))
+    fast = compile_inference(model, precision="float32")
+    for height, width in [(32, 32), (18, 44), (34, 20)]:
+        assert_same(model, fast, noise(2, height, width) / 255)
+    if norm is layers.BatchNormalization:
+        left = ops_of(fast).count("FusedBatchNormV3")
+        assert 0 < left < len([1 for layer in model.layers if isinstance(layer, norm)]) / 2
+
+
+def test_what_an_activation_and_a_second_head_add():
+    options = {"backbone": "mobilenetv2", "weights": None, "aspp_filters": 8, "decoder_filters": 8}
+    model = shuffled(DeepLabV3Plus(3, auxiliary_head=True, activation="softmax", **options))
+    image = noise(1, 40, 40)
+    expected = model(image)["logits"].numpy()
+    np.testing.assert_allclose(
+        compile_inference(model, precision="float32")(image), expected, atol=1e-4
+    )
+    planes = compile_inference(
+        model,
+        precision="float32",
+        input_dtype="uint8",
+        then=lambda scores: tf.transpose(scores, (0, 3, 1, 2)),
+    )(image.astype(np.uint8))
+    np.testing.assert_allclose(planes, expected.transpose(0, 3, 1, 2), atol=1e-4)
+
+
+def test_a_fixed_size_and_other_channels():
+    model = shuffled(
+        DeepLabV3(2, backbone="mobilenetv2", weights=None, input_size=(48, 64), input_channels=4)
+    )
+    fast = compile_inference(model, precision="float32")
+    assert_same(model, fast, noise(2, 48, 64, channels=4))
+    assert fast_path._photos(model).shape == (2, 48, 64, 4)
+
+
+def test_a_variable_that_keras_does_not_know_becomes_a_constant():
+    class Gain(keras.layers.Layer):
+        def build(self, input_shape):
+            self.hidden = {"gain": tf.Variable(3.0, trainable=False)}
+
+        def call(self, inputs):
+            return inputs * self.hidden["gain"]
+
+    model = keras.Sequential([keras.Input((None, None, 3)), Gain()])
+    fast = compile_inference(model, precision="float32")
+    image = noise(1, 5, 6)
+    np.testing.assert_array_equal(fast(image), image * 3)
+    assert "ReadVariableOp" not in ops_of(fast)
+
+
+@pytest.mark.parametrize("largest", [None, 1000, 0])
+def test_with_constants_holds_the_weights_as_they_were(network, largest):
+    def call(image):
+        return network(image, training=False)
+
+    signature = [tf.TensorSpec((None, None, None, 3), tf.float32)]
+    held = tf.function(with_constants(network, call, largest=largest), signature)
+    concrete = held.get_concrete_function()
+    assert "ReadVariableOp" not in [each.type for each in concrete.graph.get_operations()]
+    sizes = [np.prod(tensor.shape) for tensor in concrete.captured_inputs]
+    assert bool(sizes) is (largest is not None)
+    assert all(size > largest for size in sizes)
+    before = network.get_weights()
+    expected = [call(noise(1, *size)).numpy() for size in SIZES[:2]]
+    network.set_weights([weight * 0 for weight in before])
+    answers = [held(noise(1, *size)).numpy() for size in SIZES[:2]]
+    network.set_weights(before)
+    for answer, scores in zip(answers, expected, strict=True):
+        np.testing.assert_allclose(answer, scores, atol=1e-4 * max(1, np.abs(scores).max()))
+
+
+def test_bfloat16_labels_the_sample_photos_as_float32_does():
+    trained = pretrained.load("fashion-main")[0]
+    image = np.stack(
+        [photo_files.resize(photo_files.read(samples.photo(i)), (256, 256)) for i in (3, 8)]
+    )
+    exact = compile_inference(trained, precision="float32", input_dtype="uint8")
+    half = compile_inference(trained, precision="bfloat16", input_dtype="uint8")
+    assert half.precision == "bfloat16"
+    labels, same = exact(image).argmax(-1), trained(image).numpy().argmax(-1)
+    assert (labels == same).mean() >= 0.999
+    assert (half(image).argmax(-1) == labels).mean() >= 0.98
+
+
+def test_auto_asks_for_995_labels_in_a_thousand():
+    assert fast_path._AGREEMENT == 0.995

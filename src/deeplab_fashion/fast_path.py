@@ -1,7 +1,8 @@
 """A trained network made ready to answer quickly on a CPU.
 
 The weights become constants, batch normalisations are folded into the convolutions before them,
-and the graph is held, so that a call costs what its arithmetic costs.
+and the graph is held, so that a call costs what its arithmetic costs. `Segmenter` takes the first
+step alone, which costs no time before the first photo.
 """
 
 from collections import Counter
@@ -19,11 +20,12 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from deeplab_fashion import layers
 
-__all__ = ["CompiledInference", "compile_inference"]
+__all__ = ["CompiledInference", "compile_inference", "with_constants"]
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
 _AGREEMENT = 0.995
+_EXACT = ("head", "logits", "scores")  # the ends of the names of layers that stay in float32
 
 
 class CompiledInference:
@@ -99,6 +101,39 @@ def compile_inference(
     return CompiledInference(made[chosen], chosen)
 
 
+def with_constants(
+    model: keras.Model, function: Callable[..., Any], *, largest: int | None = None
+) -> Callable[..., Any]:
+    """Return ``function`` with the weights of ``model`` in it as they are when it is traced.
+
+    TensorFlow prepares a constant once, and the value of a variable at every call.
+
+    Args:
+        model: The model that ``function`` calls.
+        function: What `tf.function` is to trace.
+        largest: Number of values up to which a weight becomes a constant; larger ones are held
+            beside the graph, which would keep many copies of them. None makes all constants.
+
+    Returns:
+        A function of the same arguments, for `tf.function`.
+    """
+
+    def traced(*arguments: Any) -> Any:
+        with tf.init_scope():  # out of the graph, where a variable has a value
+            values = [variable.numpy() for variable in model.variables]
+            beside = {
+                place: tf.convert_to_tensor(value)
+                for place, value in enumerate(values)
+                if largest is not None and value.size > largest
+            }
+        held = [beside.get(place, value) for place, value in enumerate(values)]
+        state = zip(model.variables, map(tf.convert_to_tensor, held), strict=True)
+        with keras.StatelessScope(state_mapping=list(state)):
+            return function(*arguments)
+
+    return traced
+
+
 def has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 by itself, as far as the system tells."""
     try:
@@ -126,7 +161,7 @@ def _in_bfloat16(model: keras.Model) -> keras.Model:
 
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
         config = layer.get_config()
-        exact = isinstance(layer, layers.Preprocessing) or layer.name.endswith(("head", "logits"))
+        exact = isinstance(layer, layers.Preprocessing) or layer.name.endswith(_EXACT)
         if "dtype" in config and not exact:
             config["dtype"] = "mixed_bfloat16"
         return type(layer).from_config(config)
@@ -146,12 +181,11 @@ def _frozen(
         scores = tf.cast(output["logits"] if isinstance(output, dict) else output, tf.float32)
         return [tf.identity(scores) if then is None else then(scores), scores]
 
-    held = tf.function(
-        answer,
-        input_signature=[tf.TensorSpec((None, *model.input_shape[1:]), input_dtype)],
-        autograph=False,
-    )
-    frozen = convert_variables_to_constants_v2(held.get_concrete_function())
+    signature = [tf.TensorSpec((None, *model.input_shape[1:]), input_dtype)]
+    held = tf.function(with_constants(model, answer), signature, autograph=False)
+    frozen = held.get_concrete_function()
+    if frozen.captured_inputs:  # variables that Keras does not know of
+        frozen = convert_variables_to_constants_v2(frozen)
     graph = frozen.graph.as_graph_def()
     _fold_batch_norms(graph)
     _keep_needed(graph, [_base(tensor.name) for tensor in frozen.inputs + frozen.outputs])

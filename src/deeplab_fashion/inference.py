@@ -20,6 +20,7 @@ from deeplab_fashion import _canvas, photos
 from deeplab_fashion._files import replacing
 from deeplab_fashion._progress import progress
 from deeplab_fashion.errors import CheckpointError, ImageError
+from deeplab_fashion.fast_path import with_constants
 from deeplab_fashion.regions import remove_specks
 from deeplab_fashion.scores import confusion_matrix
 from deeplab_fashion.segmentation import Segmentation
@@ -40,6 +41,7 @@ __all__ = [
 _LOG = logging.getLogger("deeplab_fashion")
 _SETTINGS = "deeplab_fashion.json"
 _SMALLEST_SIDE = 16
+_LARGEST_CONSTANT = 30_000  # values; keeps the peak of memory where it is without constants
 _PADDING = 127  # the grey that training puts around a photo
 _SUFFIXES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".jp2", ".png", ".tif", ".tiff", ".webp"}
 
@@ -184,6 +186,9 @@ def photos_in(folder: str | Path, *, leave_out: str | Path | None = None) -> lis
 class Segmenter:
     """A segmentation network made ready for any photo.
 
+    The network's weights are taken as they are at the first photo; after more training, make
+    another segmenter.
+
     Args:
         model: A Keras model, RGB in [0, 255] of shape (batch, height, width, 3) to class scores
             (batch, height, width, classes): logits, or probabilities if its last activation is
@@ -238,7 +243,8 @@ class Segmenter:
             return tf.transpose(to_probabilities(tf.cast(scores, tf.float32)), (0, 3, 1, 2))
 
         self._planes = tf.function(
-            planes, input_signature=[tf.TensorSpec((None, *shape_in[1:3], 3), tf.uint8)]
+            with_constants(model, planes, largest=_LARGEST_CONSTANT),
+            input_signature=[tf.TensorSpec((None, *shape_in[1:3], 3), tf.uint8)],
         )
 
     @classmethod
