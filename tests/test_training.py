@@ -99,6 +99,22 @@ def colour_model() -> keras.Model:
     )
 
 
+def test_an_auxiliary_head_is_trained_beside_the_other(train, validation, tmp_path):
+    model = df.DeepLabV3Plus(
+        backbone="mobilenetv2", weights=None, auxiliary_head=True, aspp_filters=8, decoder_filters=8
+    )
+    heads = [layer for layer in model.layers if layer.name.startswith("auxiliary")]
+    before = [weight.numpy() for layer in heads for weight in layer.trainable_weights]
+    result = df.fit(model, train, validation, epochs=1, run_dir=tmp_path, progress=False)
+    after = [weight.numpy() for layer in heads for weight in layer.trainable_weights]
+    assert before
+    assert all((a != b).any() for a, b in zip(before, after, strict=True))
+    assert 0 <= result.best_score <= 1
+    assert "Confusion matrix" in (tmp_path / "report.html").read_text()
+    segmenter = df.Segmenter(model, df.taxonomy.MAIN_CLASSES, working_size=64)
+    assert segmenter(np.zeros((40, 50, 3), np.uint8)).labels.shape == (40, 50)
+
+
 class TestLearning:
     def test_a_plain_dataset_is_learnt_to_the_last_pixel(self) -> None:
         result = fit(colour_model(), colour_data(), colour_data(4), epochs=20, learning_rate=0.3)

@@ -19,6 +19,7 @@ from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from deeplab_fashion import layers
+from deeplab_fashion.models import logits_of
 
 __all__ = ["CompiledInference", "compile_inference", "with_constants"]
 
@@ -178,7 +179,7 @@ def _frozen(
 
     def answer(images: Any) -> Any:
         output = model(tf.cast(images, tf.float32), training=False)
-        scores = tf.cast(output["logits"] if isinstance(output, dict) else output, tf.float32)
+        scores = tf.cast(logits_of(output), tf.float32)
         return [tf.identity(scores) if then is None else then(scores), scores]
 
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), input_dtype)]

@@ -215,6 +215,9 @@ class Segmenter:
         self, model: keras.Model, class_names: Sequence[str], **options: Unpack[_OptionValues]
     ) -> None:
         names = tuple(str(name) for name in class_names)
+        output = getattr(model, "output", None)
+        if isinstance(output, dict) and "logits" in output:
+            model = keras.Model(model.input, output["logits"])  # without the auxiliary head
         shape_in, shape_out = model.input_shape, model.output_shape
         if not isinstance(shape_in, tuple) or len(shape_in) != 4 or shape_in[3] != 3:
             raise ValueError(f"model must take (batch, height, width, 3), but takes {shape_in}")

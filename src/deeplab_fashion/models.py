@@ -12,7 +12,7 @@ import keras
 from deeplab_fashion import backbones, layers
 from deeplab_fashion.errors import CheckpointError
 
-__all__ = ["DeepLabV3", "DeepLabV3Plus", "load_weights"]
+__all__ = ["DeepLabV3", "DeepLabV3Plus", "load_weights", "logits_of"]
 
 _RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
 _HEADS = ("head", "auxiliary_head")
@@ -188,6 +188,22 @@ def DeepLabV3(  # noqa: N802 - reads as the class of network that it builds
         freeze_batch_norm=freeze_batch_norm,
         synchronized=synchronized,
     )
+
+
+def logits_of(output: Any) -> Any:
+    """Return the logits of what a network gives: all of it, or a part where it has two heads.
+
+    Args:
+        output: A tensor, or the dict of a network with an auxiliary head.
+
+    Returns:
+        The tensor, or the one named "logits".
+
+    Example:
+        >>> logits_of({"logits": 1, "auxiliary": 2})
+        1
+    """
+    return output["logits"] if isinstance(output, dict) else output
 
 
 def load_weights(model: keras.Model, path: str | Path) -> list[str]:

@@ -103,7 +103,8 @@ def fit(
     ``history.csv``, and, at the end, ``best.weights.h5`` and ``report.html``.
 
     Args:
-        model: Raw RGB in, one logit a class out. It is trained in place, or through a copy where
+        model: Raw RGB in, one logit a class out; the loss of an auxiliary head counts 0.4 times
+            beside it. It is trained in place, or through a copy where
             precision or strategy ask for one; at the end it has the best weights.
         train: Batches of (image, labels), finite. The batch size is that of all replicas
             together.
@@ -577,7 +578,11 @@ def _check_dataset(name: str, dataset: Any) -> None:
 
 
 def _count_classes(model: keras.Model) -> int:
-    outputs = getattr(model, "outputs", None) or []
+    output = getattr(model, "output", None)
+    if isinstance(output, dict) and "logits" in output:
+        outputs = [output["logits"]]
+    else:
+        outputs = getattr(model, "outputs", None) or []
     if len(outputs) != 1 or len(outputs[0].shape) != 4 or outputs[0].shape[-1] is None:
         raise ValueError(
             "model must be a functional Keras model with one output of shape "

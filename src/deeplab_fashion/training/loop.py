@@ -11,10 +11,12 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from deeplab_fashion.data import PADDING
+from deeplab_fashion.models import logits_of
 from deeplab_fashion.training.workers import local_pieces
 
 __all__ = ["Group", "Loop", "StepOutcome"]
 
+_AUXILIARY_WEIGHT = 0.4  # Zhao et al., Pyramid Scene Parsing Network, 2017, section 4
 _SUM = tf.distribute.ReduceOp.SUM
 _GROWTH_STEPS = 2000  # steps without overflow after which the loss scale doubles, as in Keras
 StepOutcome = tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]
@@ -179,7 +181,10 @@ class Loop:
     ) -> tuple[tf.Tensor, list[tf.Tensor]]:
         def once(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
             with tf.GradientTape() as tape:
-                value = self._loss(labels, self.model(images, training=True))
+                output = self.model(images, training=True)
+                value = self._loss(labels, logits_of(output))
+                if isinstance(output, dict):
+                    value += _AUXILIARY_WEIGHT * self._loss(labels, output["auxiliary"])
                 penalties = [tf.cast(p, tf.float32) / self.replicas for p in self.model.losses]
                 value = tf.add_n([value, *penalties]) / self.accumulate
                 scaled = value * self.scale
@@ -249,7 +254,7 @@ class Loop:
         classes = self.num_classes
 
         def replica(images: tf.Tensor, labels: tf.Tensor) -> Any:
-            logits = self.model(images, training=False)
+            logits = logits_of(self.model(images, training=False))
             truth = self._label_map(labels)
             predicted = tf.argmax(logits, axis=-1, output_type=tf.int32)
             inside = (truth != self.ignore_index) & (truth >= 0) & (truth < classes)

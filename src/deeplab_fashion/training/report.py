@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from deeplab_fashion import plotting, scores
 from deeplab_fashion._files import replacing
 from deeplab_fashion.data import IGNORE, PhotoSource
+from deeplab_fashion.models import logits_of
 
 __all__ = ["write_report"]
 
@@ -87,7 +88,7 @@ def _score_table(confusion: NDArray[np.int64], class_names: Sequence[str]) -> st
 def _photos(model: keras.Model, source: PhotoSource, class_names: Sequence[str]) -> str:
     @tf.function
     def predict(image: tf.Tensor) -> tf.Tensor:
-        logits = model(tf.cast(image, tf.float32)[None], training=False)
+        logits = logits_of(model(tf.cast(image, tf.float32)[None], training=False))
         return tf.argmax(logits[0], axis=-1, output_type=tf.int32)
 
     measured = []
