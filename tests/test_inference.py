@@ -127,24 +127,6 @@ def test_mirror_image_is_averaged(colour_model):
     np.testing.assert_allclose(both, both[:, ::-1], atol=1e-6)
 
 
-class SizeTeller(keras.layers.Layer):
-    """Answers 1 where the photo it is shown has sides of whole multiples of 32, else 0."""
-
-    def call(self, photo):
-        shape = keras.ops.shape(photo)
-        whole = keras.ops.logical_and(shape[1] % 32 == 0, shape[2] % 32 == 0)
-        one = keras.ops.cast(whole, "float32") * keras.ops.ones_like(photo[..., :1])
-        return keras.ops.concatenate([1 - one, one], axis=-1)
-
-
-@pytest.mark.parametrize("size", [(64, 64), (61, 90), (825, 547)])
-def test_the_network_sees_whole_multiples_of_its_stride(size):
-    photo = keras.Input((None, None, 3))
-    teller = Segmenter(keras.Model(photo, SizeTeller()(photo)), ("other", "whole"))
-    for options in ({}, {"tile": 50, "working_size": 50}, {"tta": (0.7, 1.0)}):
-        assert (teller(np.zeros((*size, 3), np.uint8), **options).labels == 1).all()
-
-
 def test_a_model_of_fixed_size_sees_the_photo_in_a_grey_frame(colour_model):
     image = keras.Input((96, 64, 3))
     model = keras.Model(image, colour_model(image))

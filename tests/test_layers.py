@@ -26,6 +26,8 @@ CASES = {
         lambda: layers.Preprocessing(mean=(1, 2, 3), scale=(1, 2, 4.0), reverse_channels=True),
         [(2, 7, 5, 3)],
     ),
+    "PadToMultiple": (lambda: layers.PadToMultiple(4, value=9.0), [IMAGE]),
+    "CropToMatch": (layers.CropToMatch, [IMAGE, (2, 4, 3, 3)]),
     "ResizeToMatch": (layers.ResizeToMatch, [IMAGE, (2, 11, 4, 3)]),
     "DilatedMaxPooling2D": (lambda: layers.DilatedMaxPooling2D(3, dilation_rate=2), [IMAGE]),
     "ConvBlock": (lambda: layers.ConvBlock(4, 3, dilation_rate=2), [IMAGE]),
@@ -313,3 +315,15 @@ def test_momentum_reaches_every_batch_normalisation():
 def test_wrong_arguments(build, error, message):
     with pytest.raises(error, match=message):
         build()
+
+
+@pytest.mark.parametrize("size", [(8, 12), (7, 5), (9, 12), (1, 1), (11, 4)])
+def test_a_frame_is_even_and_cropping_takes_it_away_again(size):
+    image = tf.reshape(tf.range(1.0, 1 + 2 * np.prod(size) * 3), (2, *size, 3))
+    framed = layers.PadToMultiple(4, value=-1.0)(image)
+    height, width = (side + -side % 4 for side in size)
+    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+    expected = np.full((2, height, width, 3), -1, np.float32)
+    expected[:, top : top + size[0], left : left + size[1]] = image
+    np.testing.assert_array_equal(framed, expected)
+    np.testing.assert_array_equal(layers.CropToMatch()([framed, image]), image)

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from deeplab_fashion import DeepLabV3, DeepLabV3Plus, backbones, layers
 from deeplab_fashion.errors import CheckpointError
-from deeplab_fashion.models import load_weights
+from deeplab_fashion.models import in_precision, load_weights
 
 SIZES = [(33, 33), (65, 97), (64, 64), (40, 101)]
 
@@ -121,6 +121,45 @@ def test_logits_are_float32_under_mixed_precision(policy):
     image = photos(64, 64)
     difference = np.abs(mixed(image).numpy() - exact(image).numpy())
     assert 0 < difference.max() < 0.05 * np.abs(exact(image).numpy()).max()
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16", "float32"])
+def test_another_precision_reaches_all_but_the_way_to_the_outputs(precision):
+    model = shuffled(tiny(auxiliary_head=True, activation="softmax"))
+    wrapped = keras.Model(model.input, list(model(model.input).values()))
+    other = in_precision(wrapped, precision, synchronized=True)
+    for weight, expected in zip(other.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, expected)
+    inner = {layer.name: layer for layer in other._flatten_layers()}
+    exact = {"framed", "head", "resized", "logits", "scores"}
+    exact |= {f"auxiliary_{name}" for name in exact - {"framed"}}
+    in_float32 = {
+        n for n, layer in inner.items() if layer.compute_dtype == "float32" and layer.weights
+    }
+    assert exact <= {n for n, layer in inner.items() if layer.compute_dtype == "float32"}
+    if precision != "float32":
+        assert {name for name in in_float32 if "head" in name} == {"head", "auxiliary_head"}
+        assert inner["aspp"].compute_dtype == inner["stage2"].compute_dtype == precision
+    assert {x.synchronized for x in norms(other)} == {True}
+    image = photos(40, 50)
+    for mine, theirs in zip(other(image), wrapped(image), strict=True):
+        np.testing.assert_allclose(mine, theirs, atol=0.05)
+
+
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+@pytest.mark.parametrize("build", [DeepLabV3Plus, DeepLabV3])
+def test_a_photo_of_any_size_is_seen_in_a_frame_of_whole_strides(build, output_stride):
+    model = shuffled(tiny(build=build, output_stride=output_stride))
+    photo = photos(45, 66)
+    height, width = (side + -side % output_stride for side in (45, 66))
+    top, left = (height - 45) // 2, (width - 66) // 2
+    framed = np.full((1, height, width, 3), 127, np.float32)
+    framed[:, top : top + 45, left : left + 66] = photo
+    expected = model(framed).numpy()[:, top : top + 45, left : left + 66]
+    np.testing.assert_array_equal(model(photo).numpy(), expected)
+    fixed = tiny(build=build, output_stride=output_stride, input_size=(45, 66))
+    fixed.set_weights(model.get_weights())
+    np.testing.assert_allclose(fixed(photo).numpy(), expected, rtol=1e-5, atol=1e-5)
 
 
 def test_softmax_gives_the_logits_as_probabilities():

@@ -20,7 +20,6 @@ import tensorflow as tf
 import deeplab_fashion as df
 from deeplab_fashion.errors import CheckpointError, TrainingError
 from deeplab_fashion.training import checkpoints, fitting, learning_rate_at
-from deeplab_fashion.training.workers import twin
 
 PROCESSES = Path(__file__).parent / "processes"
 SIZE = (24, 24)
@@ -276,20 +275,6 @@ class TestLearning:
             learning_rate=0.01,
         )
         assert result.history["loss"][-1] < result.history["loss"][0]
-
-    def test_the_twin_computes_in_its_precision_but_ends_in_float32(self) -> None:
-        model = df.DeepLabV3Plus(
-            backbone="mobilenetv2", weights=None, aspp_filters=8, decoder_filters=8, skip_filters=4
-        )
-        other = twin(model, precision="bfloat16", synchronized=True)
-        assert same_weights(model.get_weights(), other.get_weights())
-        assert other.output.dtype == "float32"
-        inner = [layer for part in other.layers for layer in part._flatten_layers()]
-        norms = [x for x in inner if isinstance(x, keras.layers.BatchNormalization)]
-        assert norms
-        assert all(norm.synchronized for norm in norms)
-        kinds = {x.compute_dtype for x in inner if isinstance(x, keras.layers.Conv2D)}
-        assert kinds == {"bfloat16", "float32"}
 
 
 class TestSchedules:

@@ -18,15 +18,13 @@ from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from deeplab_fashion import layers
-from deeplab_fashion.models import logits_of
+from deeplab_fashion.models import in_precision, logits_of
 
 __all__ = ["CompiledInference", "compile_inference", "with_constants"]
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
 _AGREEMENT = 0.995
-_EXACT = ("head", "logits", "scores")  # the ends of the names of layers that stay in float32
 
 
 class CompiledInference:
@@ -90,11 +88,11 @@ def compile_inference(
     if precision == "auto" and not has_bfloat16():
         precision = "float32"
     if precision != "auto":
-        network = _in_bfloat16(model) if precision == "bfloat16" else model
+        network = in_precision(model, "bfloat16") if precision == "bfloat16" else model
         return CompiledInference(_frozen(network, input_dtype, then)[0], precision)
     photos = tf.constant(_photos(model) if check is None else check, input_dtype)
     made, labels = {}, {}
-    for kind, network in (("float32", model), ("bfloat16", _in_bfloat16(model))):
+    for kind, network in (("float32", model), ("bfloat16", in_precision(model, "bfloat16"))):
         made[kind], scores = _frozen(network, input_dtype, then)
         labels[kind] = tf.argmax(scores(photos), axis=-1).numpy()
     agreement = np.mean(labels["float32"] == labels["bfloat16"])
@@ -155,21 +153,6 @@ def _photos(model: keras.Model) -> NDArray[np.uint8]:
     if channels < 3:
         return np.repeat(grey, channels, axis=-1)
     return np.concatenate([rgb, *[grey] * (channels - 3)], axis=-1)
-
-
-def _in_bfloat16(model: keras.Model) -> keras.Model:
-    """Return a copy of the network that computes in bfloat16, but for its exact layers."""
-
-    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
-        config = layer.get_config()
-        exact = isinstance(layer, layers.Preprocessing) or layer.name.endswith(_EXACT)
-        if "dtype" in config and not exact:
-            config["dtype"] = "mixed_bfloat16"
-        return type(layer).from_config(config)
-
-    other = keras.models.clone_model(model, clone_function=copy, recursive=True)
-    other.set_weights(model.get_weights())
-    return other
 
 
 def _frozen(

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import math
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -42,7 +41,6 @@ __all__ = [
 _LOG = logging.getLogger("deeplab_fashion")
 _SETTINGS = "deeplab_fashion.json"
 _SMALLEST_SIDE = 16
-_STRIDE = 32  # the product of a backbone's strides
 _LARGEST_CONSTANT = 30_000  # values; keeps the peak of memory where it is without constants
 _PADDING = 127  # the grey that training puts around a photo
 _SUFFIXES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".jp2", ".png", ".tif", ".tiff", ".webp"}
@@ -535,23 +533,17 @@ class Segmenter:
         return mean_of_scales
 
     def _forward(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return probabilities (batch, classes, height, width) of a photo framed for the model."""
-        height, width = batch.shape[1:3]
-        # Strided convolutions sample an odd size at other places than an even one: only at whole
-        # multiples of the stride do a network's coarse and fine features lie as it learnt them.
-        frame = self._fixed_size or (
-            math.ceil(height / _STRIDE) * _STRIDE,
-            math.ceil(width / _STRIDE) * _STRIDE,
-        )
-        room = (frame[0] - height, frame[1] - width)
+        """Return probabilities (batch, classes, height, width) of photos of any size."""
+        height, width = size = batch.shape[1:3]
+        if self._fixed_size in (None, size):
+            return np.asarray(self._planes(batch), np.float32)
+        room = [most - side for most, side in zip(self._fixed_size, size, strict=True)]
         if min(room) < 0:
             raise ValueError(
-                f"tta scales must fit the model's fixed size {frame}, got {(height, width)}"
+                f"tta scales must fit the model's fixed size {self._fixed_size}, got {size}"
             )
-        if room == (0, 0):
-            return np.asarray(self._planes(batch), np.float32)
         top, left = room[0] // 2, room[1] // 2
-        framed = np.full((len(batch), *frame, 3), _PADDING, np.uint8)
+        framed = np.full((len(batch), *self._fixed_size, 3), _PADDING, np.uint8)
         framed[:, top : top + height, left : left + width] = batch
         answer = np.asarray(self._planes(framed), np.float32)
         return answer[:, :, top : top + height, left : left + width]

@@ -15,10 +15,12 @@ __all__ = [
     "ASPP",
     "BatchNormalization",
     "ConvBlock",
+    "CropToMatch",
     "DeepLabDecoder",
     "DepthwiseConv2D",
     "DilatedMaxPooling2D",
     "ImagePooling",
+    "PadToMultiple",
     "Preprocessing",
     "ResizeToMatch",
 ]
@@ -181,6 +183,80 @@ class Preprocessing(keras.layers.Layer):
             "scale": self.scale,
             "reverse_channels": self.reverse_channels,
         }
+
+
+@_register
+class PadToMultiple(keras.layers.Layer):
+    """Frame photos so that both sides are whole multiples of a stride.
+
+    A strided convolution samples an odd size at other places than an even one; only at whole
+    multiples of the stride do a network's coarse and fine features lie as it learnt them. The photo
+    stays in the middle, one pixel nearer to the top or left where the frame cannot be even.
+
+    Args:
+        multiple: What the height and the width become whole multiples of, in pixels. At least 1.
+        value: Grey level of the frame.
+
+    Example:
+        >>> import numpy as np
+        >>> PadToMultiple(16)(np.ones((1, 33, 32, 3))).shape
+        TensorShape([1, 48, 32, 3])
+    """
+
+    def __init__(self, multiple: int, *, value: float = 127.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.multiple = _require_positive("multiple", multiple)
+        self.value = value
+
+    def call(self, inputs: Any) -> Any:
+        """Return (batch, framed height, framed width, channels)."""
+        if all(side is not None and side % self.multiple == 0 for side in inputs.shape[1:3]):
+            return inputs
+        room = -tf.shape(inputs)[1:3] % self.multiple
+        sides = tf.stack([room // 2, room - room // 2], axis=1)
+        framed = tf.pad(inputs, tf.pad(sides, [[1, 1], [0, 0]]), constant_values=self.value)
+        return tf.ensure_shape(framed, self.compute_output_shape(inputs.shape))
+
+    def compute_output_shape(self, input_shape: Shape) -> Shape:
+        """Return the framed size with the input's channels."""
+        batch, height, width, channels = tuple(input_shape)
+        sides = (side and side + -side % self.multiple for side in (height, width))
+        return (batch, *sides, channels)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that rebuild the layer."""
+        config: dict[str, Any] = super().get_config()
+        return config | {"multiple": self.multiple, "value": self.value}
+
+
+@_register
+class CropToMatch(keras.layers.Layer):
+    """Cut the middle of a feature map out, at another tensor's height and width.
+
+    Called with ``[features, reference]``; takes away again what ``PadToMultiple`` added.
+
+    Example:
+        >>> import numpy as np
+        >>> CropToMatch()([np.ones((1, 48, 32, 8)), np.ones((1, 33, 32, 3))]).shape
+        TensorShape([1, 33, 32, 8])
+    """
+
+    def call(self, inputs: Sequence[Any]) -> Any:
+        """Return the features' middle, at the reference's size."""
+        features, reference = inputs
+        if None not in reference.shape[1:3] and reference.shape[1:3] == features.shape[1:3]:
+            return features
+        height, width = tf.unstack(tf.shape(reference)[1:3])
+        top, left = tf.unstack((tf.shape(features)[1:3] - tf.shape(reference)[1:3]) // 2)
+        cropped = features[:, top : top + height, left : left + width]
+        return tf.ensure_shape(
+            cropped, self.compute_output_shape([features.shape, reference.shape])
+        )
+
+    def compute_output_shape(self, input_shape: Sequence[Shape]) -> Shape:
+        """Return the reference's height and width with the features' channels."""
+        features, reference = input_shape
+        return (features[0], reference[1], reference[2], features[3])
 
 
 @_register

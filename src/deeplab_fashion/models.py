@@ -12,7 +12,7 @@ import keras
 from deeplab_fashion import backbones, layers
 from deeplab_fashion.errors import CheckpointError
 
-__all__ = ["DeepLabV3", "DeepLabV3Plus", "load_weights", "logits_of"]
+__all__ = ["DeepLabV3", "DeepLabV3Plus", "in_precision", "load_weights", "logits_of"]
 
 _RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
 _HEADS = ("head", "auxiliary_head")
@@ -206,6 +206,54 @@ def logits_of(output: Any) -> Any:
     return output["logits"] if isinstance(output, dict) else output
 
 
+def in_precision(model: keras.Model, precision: str, *, synchronized: bool = False) -> keras.Model:
+    """Copy a functional model into another precision, but for the way to its outputs.
+
+    Args:
+        model: A functional Keras model of serialisable layers.
+        precision: "float32", "bfloat16" or "float16". The last layer with weights before each
+            output, all behind it, and the weights themselves stay in float32, and so do layers
+            that have a precision of their own.
+        synchronized: Whether batch normalisations that can share their statistics between
+            replicas do so.
+
+    Returns:
+        A model of its own with the same weights.
+
+    Raises:
+        ValueError: If a layer cannot be copied.
+
+    Example:
+        >>> model = DeepLabV3Plus(6, backbone="mobilenetv2", weights=None)
+        >>> half = in_precision(model, "bfloat16")
+        >>> half.get_layer("aspp").compute_dtype, half.get_layer("head").compute_dtype
+        ('bfloat16', 'float32')
+    """
+    exact: set[int] = set()
+    ends = list(model.outputs)
+    while ends:
+        layer, node, _ = ends.pop()._keras_history
+        if isinstance(layer, keras.Model):
+            ends += layer.outputs
+        elif id(layer) not in exact:
+            exact.add(id(layer))
+            if not layer.weights:
+                ends += layer._inbound_nodes[node].input_tensors
+
+    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
+        config = layer.get_config()
+        if "dtype" in config and layer.compute_dtype == layer.variable_dtype == "float32":
+            mixed = precision != "float32" and id(layer) not in exact
+            config["dtype"] = f"mixed_{precision}" if mixed else "float32"
+        if synchronized and "synchronized" in config:
+            config["synchronized"] = True
+        return type(layer).from_config(config)
+
+    other = keras.models.clone_model(model, clone_function=copy, recursive=True)
+    other.set_weights(model.get_weights())
+    return other
+
+
 def load_weights(model: keras.Model, path: str | Path) -> list[str]:
     """Fill a network from another one that was saved, all but heads of other classes.
 
@@ -267,9 +315,8 @@ def _build(
     whole = weights not in (None, "imagenet") and _is_whole_network(Path(str(weights)))
     body = backbones.create(
         backbone,
-        input_size,
-        output_stride,
-        None if whole else weights,
+        output_stride=output_stride,
+        weights=None if whole else weights,
         input_channels=input_channels,
         multi_grid=multi_grid,
         batch_norm_momentum=batch_norm_momentum,
@@ -278,7 +325,8 @@ def _build(
         penultimate=auxiliary_head,
     )
     image = keras.Input((*size, input_channels), name="image")
-    features = body(image)
+    framed = layers.PadToMultiple(output_stride, dtype="float32", name="framed")(image)
+    features = body(framed)
     common: dict[str, Any] = {
         "batch_norm_momentum": 0.99 if batch_norm_momentum is None else batch_norm_momentum,
         "synchronized": synchronized,
@@ -288,7 +336,7 @@ def _build(
         hidden = layers.ConvBlock(aspp_filters, 3, separable=separable, name="auxiliary", **common)(
             features.pop()
         )
-        side.append(_scores(hidden, image, num_classes, activation, prefix="auxiliary_"))
+        side.append(_scores(hidden, framed, image, num_classes, activation, prefix="auxiliary_"))
     x = layers.ASPP(
         aspp_filters,
         rates=_RATES[output_stride] if atrous_rates is None else atrous_rates,
@@ -301,7 +349,7 @@ def _build(
         x = layers.DeepLabDecoder(
             decoder[0], skip_filters=decoder[1], separable=separable, name="decoder", **common
         )([x, features[0]])
-    outputs = _scores(x, image, num_classes, activation)
+    outputs = _scores(x, framed, image, num_classes, activation)
     if auxiliary_head:
         outputs = {"logits": outputs, "auxiliary": side[0]}
     name = "deeplabv3" if decoder is None else "deeplabv3plus"
@@ -316,11 +364,18 @@ def _is_side(side: object) -> bool:
 
 
 def _scores(
-    x: Any, image: Any, num_classes: int, activation: str | None, *, prefix: str = ""
+    x: Any,
+    framed: Any,
+    image: Any,
+    num_classes: int,
+    activation: str | None,
+    *,
+    prefix: str = "",
 ) -> Any:
     """Turn features into scores at the photo's size, in float32 whatever the precision."""
     x = keras.layers.Conv2D(num_classes, 1, dtype="float32", name=f"{prefix}head")(x)
-    x = layers.ResizeToMatch(dtype="float32", name=f"{prefix}logits")([x, image])
+    x = layers.ResizeToMatch(dtype="float32", name=f"{prefix}resized")([x, framed])
+    x = layers.CropToMatch(dtype="float32", name=f"{prefix}logits")([x, image])
     if activation is None:
         return x
     return keras.layers.Activation(activation, dtype="float32", name=f"{prefix}scores")(x)

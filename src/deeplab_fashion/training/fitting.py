@@ -22,11 +22,12 @@ from deeplab_fashion import losses, scores
 from deeplab_fashion._files import replacing
 from deeplab_fashion.data import PhotoSource
 from deeplab_fashion.errors import CheckpointError, TrainingError
+from deeplab_fashion.models import in_precision
 from deeplab_fashion.training.checkpoints import CheckpointFolder
 from deeplab_fashion.training.loop import Group, Loop
 from deeplab_fashion.training.report import write_report
 from deeplab_fashion.training.schedules import ScheduleName, learning_rate_at
-from deeplab_fashion.training.workers import choose_strategy, from_chief, is_chief, twin
+from deeplab_fashion.training.workers import choose_strategy, from_chief, is_chief
 
 __all__ = ["TrainingResult", "fit"]
 
@@ -517,7 +518,13 @@ def _working_model(
             return _working_model(model, "float32", strategy)
     if precision == "float32" and replicas == 1 and strategy is tf.distribute.get_strategy():
         return model, precision
-    return twin(model, precision=precision, synchronized=replicas > 1), precision
+    try:
+        return in_precision(model, precision, synchronized=replicas > 1), precision
+    except (ValueError, TypeError, NotImplementedError, AttributeError) as error:
+        raise TrainingError(
+            f"model {model.name!r} cannot be copied, which precision {precision!r} and several "
+            f"replicas need: {error}; use a functional model of serialisable layers"
+        ) from error
 
 
 def _fastest_precision(model: keras.Model) -> Precision:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from deeplab_fashion.errors import TrainingError
 
-__all__ = ["choose_strategy", "from_chief", "is_chief", "join_workers", "local_pieces", "twin"]
+__all__ = ["choose_strategy", "from_chief", "is_chief", "join_workers", "local_pieces"]
 
 
 @functools.cache
@@ -123,32 +123,3 @@ def from_chief(
     received = summed([tf.constant(a) for a in wide])
     first = [strategy.experimental_local_results(value)[0].numpy() for value in received]
     return [value.astype(kind) for value, kind in zip(first, kinds, strict=True)]
-
-
-def twin(model: keras.Model, *, precision: str, synchronized: bool) -> keras.Model:
-    """Return a copy of a functional model that computes in another precision.
-
-    The last layer with weights and all after it stay in float32. ``synchronized`` makes batch
-    normalisation count over all replicas.
-    """
-    weighted = [layer for layer in model.layers if layer.weights]
-    exact = set(map(id, weighted[-1:])) | {id(out._keras_history[0]) for out in model.outputs}
-
-    def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
-        config = layer.get_config()
-        if "dtype" in config and layer.compute_dtype == layer.variable_dtype == "float32":
-            mixed = precision != "float32" and id(layer) not in exact
-            config["dtype"] = f"mixed_{precision}" if mixed else "float32"
-        if synchronized and "synchronized" in config:
-            config["synchronized"] = True
-        return type(layer).from_config(config)
-
-    try:
-        other = keras.models.clone_model(model, clone_function=copy, recursive=True)
-    except (ValueError, TypeError, NotImplementedError) as error:
-        raise TrainingError(
-            f"model {model.name!r} cannot be copied, which precision {precision!r} and several "
-            f"replicas need: {error}; use a functional model of serialisable layers"
-        ) from error
-    other.set_weights(model.get_weights())
-    return other
