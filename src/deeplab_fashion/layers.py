@@ -212,7 +212,8 @@ class PadToMultiple(keras.layers.Layer):
         """Return (batch, framed height, framed width, channels)."""
         if all(side is not None and side % self.multiple == 0 for side in inputs.shape[1:3]):
             return inputs
-        room = -tf.shape(inputs)[1:3] % self.multiple
+        # not `-size % multiple`: converters to ONNX take the remainder of a negative number wrongly
+        room = (self.multiple - tf.shape(inputs)[1:3] % self.multiple) % self.multiple
         sides = tf.stack([room // 2, room - room // 2], axis=1)
         framed = tf.pad(inputs, tf.pad(sides, [[1, 1], [0, 0]]), constant_values=self.value)
         return tf.ensure_shape(framed, self.compute_output_shape(inputs.shape))
