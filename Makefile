@@ -46,11 +46,15 @@ lint: $(call STAMP,dev)
 types: $(call STAMP,dev)
 	cd $(SOURCE) && $(RUN) -m mypy --cache-dir $(OUT)/mypy_cache
 
-# The pages are built from a copy, in which the tutorials' own examples draw the pictures.
+# The pages are built from a copy, in which the tutorials' own examples draw the pictures, and to
+# which npm brings what one page runs in the browser.
 docs: $(call STAMP,dev)
+	@command -v npm > /dev/null || { echo "make docs needs npm, which comes with Node.js: the page try_it.md runs onnxruntime-web" >&2; exit 1; }
 	rm -rf $(OUT)/docs $(OUT)/html && mkdir -p $(OUT)
 	cp -r $(SOURCE)/docs $(OUT)/docs && chmod -R u+w $(OUT)/docs
 	$(RUN) $(OUT)/docs/examples.py $(OUT)/docs/tutorials/first_masks.md $(OUT)/docs/tutorials/own_annotations.md
+	cd $(OUT)/docs && npm ci --ignore-scripts --no-audit --no-fund --loglevel error && npm run --silent types
+	$(RUN) $(OUT)/docs/try_it.py
 	$(RUN) -m sphinx -q -n -W --keep-going -b html -d $(OUT)/doctrees $(OUT)/docs $(OUT)/html
 	@echo "The site lies in $(OUT)/html/index.html"
 

@@ -22,7 +22,7 @@ html_title = "deeplab-fashion"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False
-exclude_patterns = ["_build", "**/_*"]
+exclude_patterns = ["_build", "**/_*", "node_modules"]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
