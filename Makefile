@@ -48,11 +48,12 @@ types: $(call STAMP,dev)
 
 # The pages are built from a copy, in which the tutorials' own examples draw the pictures, and to
 # which npm brings what one page runs in the browser.
+DRAWN := tutorials/first_masks.md tutorials/own_annotations.md explanation/run_length_forms.md
 docs: $(call STAMP,dev)
 	@command -v npm > /dev/null || { echo "make docs needs npm, which comes with Node.js: the page try_it.md runs onnxruntime-web" >&2; exit 1; }
 	rm -rf $(OUT)/docs $(OUT)/html && mkdir -p $(OUT)
 	cp -r $(SOURCE)/docs $(OUT)/docs && chmod -R u+w $(OUT)/docs
-	$(RUN) $(OUT)/docs/examples.py $(OUT)/docs/tutorials/first_masks.md $(OUT)/docs/tutorials/own_annotations.md
+	$(RUN) $(OUT)/docs/examples.py $(addprefix $(OUT)/docs/,$(DRAWN))
 	cd $(OUT)/docs && npm ci --ignore-scripts --no-audit --no-fund --loglevel error && npm run --silent types
 	$(RUN) $(OUT)/docs/try_it.py
 	$(RUN) -m sphinx -q -n -W --keep-going -b html -d $(OUT)/doctrees $(OUT)/docs $(OUT)/html
