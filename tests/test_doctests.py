@@ -3,7 +3,6 @@
 import doctest
 import importlib
 import importlib.util
-import pkgutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,12 @@ import deeplab_fashion as df
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
-MODULES = [m.name for m in pkgutil.walk_packages(df.__path__, "deeplab_fashion.")]
+SOURCE = Path(df.__file__).parent
+# Found as files: `pkgutil.walk_packages` would import what needs TensorFlow.
+MODULES = sorted(
+    ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts).removesuffix(".__init__")
+    for path in SOURCE.rglob("*.py")
+)
 
 _spec = importlib.util.spec_from_file_location("examples", ROOT / "docs" / "examples.py")
 examples = importlib.util.module_from_spec(_spec)
