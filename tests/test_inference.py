@@ -4,6 +4,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 import deeplab_fashion as df
@@ -350,6 +351,56 @@ def test_a_folder_is_segmented_past_its_broken_photo(segmenter, folder, tmp_path
         with Image.open(out / f"{name}_labels.png") as labels:
             assert labels.mode == "P"
             np.testing.assert_array_equal(np.asarray(labels), result.labels)
+
+
+TOGETHER = []
+
+
+class Counting(keras.layers.Layer):
+    """Passes its input on and notes how many photos came together."""
+
+    def call(self, photo):
+        tf.py_function(lambda count: TOGETHER.append(int(count)), [tf.shape(photo)[0]], [])
+        return photo
+
+
+@pytest.mark.parametrize("options", [{}, {"tta": (0.8, 1.0)}, {"precision": "auto"}])
+def test_photos_of_one_size_go_through_the_network_together(colour_model, options):
+    TOGETHER.clear()
+    image = keras.Input((None, None, 3))
+    together = Segmenter(keras.Model(image, colour_model(Counting()(image))), NAMES)
+    sizes = [(40, 60), (40, 60), (40, 60), (60, 40), (40, 60), (40, 60)]
+    photos = [
+        scene(*size)[0] if i else COLOURS[np.zeros(size, int)] for i, size in enumerate(sizes)
+    ]
+    photos.insert(2, np.zeros((4, 4, 7), np.uint8))
+    stream = together.predict_many(photos, batch_size=2, working_size=60, **options)
+    alone = Segmenter(colour_model, NAMES, working_size=60)
+    good = [photo for i, photo in enumerate(photos) if i != 2]
+    for result, photo in zip(stream, good, strict=True):
+        expected = alone(photo, **options)
+        np.testing.assert_array_equal(result.photo, photo)
+        np.testing.assert_array_equal(result.labels, expected.labels)
+        np.testing.assert_allclose(result.probabilities, expected.probabilities, atol=1e-5)
+    assert [failed.photo for failed in stream.failed] == ["photo_00002"]
+    if "precision" not in options:
+        seen = [2, 1, 1, 2]
+        scales, mirrored = (2, 2) if "tta" in options else (1, 1)
+        assert np.repeat(seen, scales).tolist() == [count / mirrored for count in TOGETHER]
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        together.predict_many(photos, batch_size=0)
+
+
+def test_precision_chooses_how_the_network_computes(colour_model):
+    photo, labels = scene(64, 64)
+    segmenter = Segmenter(colour_model, NAMES, working_size=64)
+    exact = segmenter(photo)
+    for precision in ("bfloat16", "auto"):
+        result = segmenter(photo, precision=precision)
+        np.testing.assert_array_equal(result.labels, labels)
+        np.testing.assert_allclose(result.probabilities, exact.probabilities, atol=0.05)
+    with pytest.raises(ValueError, match=r"precision must be one of .*, got 'int8'"):
+        segmenter(photo, precision="int8")
 
 
 def test_a_folder_resumes_where_it_stopped(segmenter, folder, tmp_path):

@@ -586,7 +586,9 @@ class TestReplicas:
         model = keras.Model(model.inputs, Opaque(2.0)(model.outputs[0]))
         monkeypatch.setattr(fitting, "_fastest_precision", lambda model: "float16")
         assert fit(model, colour_data(), epochs=1).precision == "float32"
-        with pytest.raises(TrainingError, match="cannot be copied, which precision 'bfloat16'"):
+        with pytest.raises(
+            TrainingError, match=r"precision 'bfloat16', 1 replicas: model .* cannot be copied"
+        ):
             fit(model, colour_data(), precision="bfloat16")
 
 

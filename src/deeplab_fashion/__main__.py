@@ -118,7 +118,7 @@ def _segment(given: argparse.Namespace) -> int:
     from deeplab_fashion.inference import photos_in
 
     options: dict[str, Any] = {}
-    for name in ("working_size", "tile", "min_area"):
+    for name in ("working_size", "tile", "min_area", "precision"):
         if getattr(given, name) is not None:
             options[name] = getattr(given, name)
     if given.tta:
@@ -299,8 +299,12 @@ def _evaluate(given: argparse.Namespace) -> int:
     segmenter = _segmenter(given)
     from deeplab_fashion import plotting, scores
 
-    options = {"tta": True} if given.tta else {}
-    confusion = segmenter.confusion(records, label_map, show_progress=not given.quiet, **options)
+    confusion = segmenter.confusion(
+        records,
+        label_map,
+        show_progress=not given.quiet,
+        tta=given.tta or segmenter.options.tta,
+    )
     report = {
         name: None if math.isnan(value) else value
         for name, value in scores.report(confusion, segmenter.class_names).items()
@@ -509,6 +513,12 @@ def _parser() -> argparse.ArgumentParser:
         type=_number(float, 0),
         metavar="N",
         help="refuse larger photos (default: 134)",
+    )
+    segment.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        help="auto freezes the network first, some seconds that many photos win back "
+        "(default: float32)",
     )
     segment.add_argument("--no-cutouts", action="store_true", help="write no cut-outs")
     segment.add_argument("--kaggle", type=Path, metavar="CSV", help="write a submission too")

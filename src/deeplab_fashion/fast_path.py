@@ -2,11 +2,14 @@
 
 The weights become constants, batch normalisations are folded into the convolutions before them,
 and the graph is held, so that a call costs what its arithmetic costs. `Segmenter` takes the first
-step alone, which costs no time before the first photo.
+step alone, which costs no time before the first photo, unless its option ``precision`` asks for
+all of them.
 """
 
+import gc
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +23,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from deeplab_fashion.models import in_precision, logits_of
 
-__all__ = ["CompiledInference", "compile_inference", "with_constants"]
+__all__ = ["CompiledInference", "Precision", "compile_inference", "with_constants"]
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
@@ -71,7 +74,8 @@ def compile_inference(
         A callable from photos to an array.
 
     Raises:
-        ValueError: If ``precision`` or ``input_dtype`` is not one of the above.
+        ValueError: If ``precision`` or ``input_dtype`` is not one of the above, or the model cannot
+            be copied for "bfloat16".
 
     Example:
         >>> from deeplab_fashion import DeepLabV3Plus
@@ -85,14 +89,19 @@ def compile_inference(
     if input_dtype not in ("float32", "uint8"):
         raise ValueError(f"input_dtype must be float32 or uint8, received {input_dtype!r}")
 
-    if precision == "auto" and not has_bfloat16():
-        precision = "float32"
-    if precision != "auto":
-        network = in_precision(model, "bfloat16") if precision == "bfloat16" else model
-        return CompiledInference(_frozen(network, input_dtype, then)[0], precision)
+    half = None
+    if precision == "bfloat16" or (precision == "auto" and has_bfloat16()):
+        try:
+            half = in_precision(model, "bfloat16")
+        except ValueError:
+            if precision != "auto":
+                raise
+    if half is None or precision == "bfloat16":
+        network, kind = (model, "float32") if half is None else (half, "bfloat16")
+        return CompiledInference(_frozen(network, input_dtype, then)[0], kind)
     photos = tf.constant(_photos(model) if check is None else check, input_dtype)
     made, labels = {}, {}
-    for kind, network in (("float32", model), ("bfloat16", in_precision(model, "bfloat16"))):
+    for kind, network in (("float32", model), ("bfloat16", half)):
         made[kind], scores = _frozen(network, input_dtype, then)
         labels[kind] = tf.argmax(scores(photos), axis=-1).numpy()
     agreement = np.mean(labels["float32"] == labels["bfloat16"])
@@ -127,10 +136,26 @@ def with_constants(
             }
         held = [beside.get(place, value) for place, value in enumerate(values)]
         state = zip(model.variables, map(tf.convert_to_tensor, held), strict=True)
-        with keras.StatelessScope(state_mapping=list(state)):
+        with keras.StatelessScope(state_mapping=list(state)), _uncollected():
             return function(*arguments)
 
     return traced
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Leave Python's collector of reference cycles off.
+
+    Tracing makes some 100,000 objects that all stay; to go through them and TensorFlow's own
+    again and again is a third of its time.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def has_bfloat16() -> bool:

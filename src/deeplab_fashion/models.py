@@ -221,7 +221,7 @@ def in_precision(model: keras.Model, precision: str, *, synchronized: bool = Fal
         A model of its own with the same weights.
 
     Raises:
-        ValueError: If a layer cannot be copied.
+        ValueError: If the model cannot be copied.
 
     Example:
         >>> model = DeepLabV3Plus(6, backbone="mobilenetv2", weights=None)
@@ -230,7 +230,7 @@ def in_precision(model: keras.Model, precision: str, *, synchronized: bool = Fal
         ('bfloat16', 'float32')
     """
     exact: set[int] = set()
-    ends = list(model.outputs)
+    ends = list(getattr(model, "outputs", None) or ())
     while ends:
         layer, node, _ = ends.pop()._keras_history
         if isinstance(layer, keras.Model):
@@ -249,7 +249,13 @@ def in_precision(model: keras.Model, precision: str, *, synchronized: bool = Fal
             config["synchronized"] = True
         return type(layer).from_config(config)
 
-    other = keras.models.clone_model(model, clone_function=copy, recursive=True)
+    try:
+        other = keras.models.clone_model(model, clone_function=copy, recursive=True)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        raise ValueError(
+            f"model {model.name!r} cannot be copied, which another precision needs: {error}; "
+            "use a functional model of serialisable layers"
+        ) from error
     other.set_weights(model.get_weights())
     return other
 

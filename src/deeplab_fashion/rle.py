@@ -648,7 +648,7 @@ def paint_labels(
     if overlap == "maximum":
         ranked.sort(key=lambda number: values[number])
     elif overlap == "smallest":
-        ranked.sort(key=lambda number: -masks[number].area)
+        ranked.sort(key=lambda number: masks[number].area, reverse=True)
     elif overlap != "last":
         raise RleFormatError(f"overlap must be 'last', 'maximum' or 'smallest'; got {overlap!r}")
     width = source[1]

@@ -520,11 +520,8 @@ def _working_model(
         return model, precision
     try:
         return in_precision(model, precision, synchronized=replicas > 1), precision
-    except (ValueError, TypeError, NotImplementedError, AttributeError) as error:
-        raise TrainingError(
-            f"model {model.name!r} cannot be copied, which precision {precision!r} and several "
-            f"replicas need: {error}; use a functional model of serialisable layers"
-        ) from error
+    except ValueError as error:
+        raise TrainingError(f"precision {precision!r}, {replicas} replicas: {error}") from error
 
 
 def _fastest_precision(model: keras.Model) -> Precision:
