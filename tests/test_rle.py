@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import inspect
 import json
 import pickle
 import random
@@ -118,6 +119,16 @@ def test_overlaps_are_settled_by_the_rule_asked_for():
     twins = [RunLengthMask((1, 2), [0], [1])] * 2
     assert paint_labels(twins, [5, 3], overlap="smallest").tolist() == [[3, 0]]
     assert paint_labels(twins, [5, 0]).tolist() == [[0, 0]]
+
+
+def test_any_number_of_regions_is_painted():
+    count = 300
+    pixels = [RunLengthMask((1, count), [place], [2]) for place in range(count - 1)]
+    painted = paint_labels(pixels, range(1, count), dtype=np.uint16)
+    assert painted.tolist() == [[*range(1, count), count - 1]]
+    everything = RunLengthMask((1, count), [0], [count])
+    assert (paint_labels([*pixels, everything], [7] * count) == 7).all()
+    assert (paint_labels([everything, *pixels], [1] * count, overlap="smallest") == 1).all()
 
 
 def test_painting_has_the_size_and_dtype_asked_for():
@@ -254,6 +265,8 @@ def test_runs_of_huge_images_are_worked_on_without_their_pixels():
         assert iou_matrix([region], [region, ~region]).tolist() == [[1, 0]]
         small = region.resize((300, 200))
         assert small == RunLengthMask.from_mask(paint_labels([region], [1], output_size=(300, 200)))
+        half = RunLengthMask(HUGE, [2**59], [2**59])
+        assert iou_matrix([half], [RunLengthMask(HUGE, [0], [2**60])]).tolist() == [[0.5]]
         everything = RunLengthMask(HUGE, [0], [pixels])
         assert everything.resize(HUGE) == everything
         assert everything.resize((7, 5)).area == 35
@@ -262,6 +275,10 @@ def test_runs_of_huge_images_are_worked_on_without_their_pixels():
 def test_a_huge_resize_counts_exactly():
     region = RunLengthMask((1, 3_037_000_493), [1_518_500_246], [1])  # the one in the middle
     assert region.resize((1, 3_037_000_499)).starts.tolist() == [1_518_500_249]
+    # The centre of all lies on the edge between two pixels, and counts to the lower one.
+    column = (2**62, 1)
+    assert RunLengthMask(column, [0], [2**61]).resize((1, 1)).area == 0
+    assert RunLengthMask(column, [2**61], [1]).resize((1, 1)).area == 1
 
 
 def test_pycocotools_agrees_beyond_16_bits_of_groups():
@@ -431,6 +448,10 @@ def test_spaces_and_runs_that_touch_are_accepted():
         ("Y" + "P" * 11 + "0", "without needless"),
         ("X" * 40 + "1", "fit 64 bits; got b'XXXX"),
         ("P" * 12 + "8", "fit 64 bits"),
+        ("P" * 12 + "7", "count 1 of 1 must end within"),
+        ("P" * 12 + "G", "fit 64 bits"),
+        ("P" * 12 + "H", "count 1 of 1 must be at least 0; got -9223372036854775808"),
+        ("12Y03", "count 3 of 4 must be written without needless characters .* got b'Y0'$"),
         ("P" * 12 + "1", "count 1 of 1 must end within"),
         ("1O", "count 2 of 2 must be at least 0; got -1"),
         ("", "the 0 sum to 0"),
@@ -484,6 +505,16 @@ def test_integers_too_long_to_be_written_are_refused():
             build()
 
 
+@pytest.mark.parametrize("length", [59, 60, 61, 100])
+def test_a_message_shows_at_most_sixty_characters_of_a_value(length):
+    with pytest.raises(RleTypeError) as caught:
+        kaggle_to_mask(b"x" * (length - 3), (3, 3))
+    shown = str(caught.value).partition("got bytes ")[2]
+    whole = repr(b"x" * (length - 3))
+    assert len(whole) == length
+    assert shown == (whole if length <= 60 else whole[:57] + "...")
+
+
 def test_sizes_of_numpy_are_accepted():
     assert kaggle_to_mask("", np.array([3, 4])).shape == (3, 4)
     assert RunLengthMask((np.int32(3), np.uint8(4)), [], []).size == (3, 4)
@@ -493,6 +524,7 @@ def test_sizes_of_numpy_are_accepted():
     ("starts", "lengths", "reason"),
     [
         ([0, 4], [2], "equally many; got 2 and 1"),
+        ([0], [2, 1], "equally many; got 1 and 2"),
         ([-1], [2], "run 1 of 1 must start at 0 or later"),
         ([4, 0], [1, 1], "run 2 of 2 must come after"),
         ([0, 1], [2, 1], "run 2 of 2 must not overlap"),
@@ -566,6 +598,8 @@ def test_masks_that_are_refused(mask, error, reason):
         ({"size": (3, 4)}, RleFormatError, r"must have size \(3, 4\); region 0: \(3, 3\)"),
         ({"output_size": (3,)}, RleFormatError, "size must be"),
         ({"output_size": (2**16, 2**16)}, RleFormatError, "MAX_MASK_PIXELS"),
+        ({"output_size": (2**40, 1)}, RleFormatError, "MAX_MASK_PIXELS"),
+        ({"output_size": (1, 2**40)}, RleFormatError, "MAX_MASK_PIXELS"),
         ({"regions": [HOOK]}, RleTypeError, "regions must be RunLengthMask"),
         ({"regions": [], "labels": []}, RleFormatError, "size must be given"),
     ],
@@ -782,3 +816,19 @@ def test_the_surface_is_what_was_promised():
         "polygons_to_mask",
     } <= set(rle.__all__)
     assert all(getattr(rle, name).__doc__ for name in rle.__all__ if name.islower())
+
+
+@pytest.mark.parametrize(
+    ("function", "by_place", "by_name"),
+    [
+        (mask_to_coco, "mask", "compressed"),
+        (paint_labels, "regions labels", "size output_size overlap dtype"),
+        (RunLengthMask.to_mask, "self", "max_pixels"),
+    ],
+)
+def test_options_are_given_by_name_alone(function, by_place, by_name):
+    parameters = inspect.signature(function).parameters.values()
+    assert {p.name: p.kind for p in parameters} == {
+        **dict.fromkeys(by_place.split(), inspect.Parameter.POSITIONAL_OR_KEYWORD),
+        **dict.fromkeys(by_name.split(), inspect.Parameter.KEYWORD_ONLY),
+    }

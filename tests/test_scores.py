@@ -1,5 +1,6 @@
 """Hand-worked scores, the contract's edges, and the errors of `deeplab_fashion.scores`."""
 
+import inspect
 import json
 
 import numpy as np
@@ -105,12 +106,15 @@ def test_ignored_is_decided_by_truth_alone():
         scores.confusion_matrix([0, 1], [0, 255], 2, ignore_index=255)
 
 
-@pytest.mark.parametrize("ignore_index", [-1, -100, 2, 255, 70_000])
+@pytest.mark.parametrize("ignore_index", [-1, -100, 0, 1, 2, 255, 70_000])
 def test_any_label_may_be_the_ignored_one(ignore_index):
-    truth = np.array([0, 1, ignore_index, 2 if ignore_index != 2 else 1])
-    counts = scores.confusion_matrix(truth, [0, 2, 1, 1], 3, ignore_index=ignore_index)
-    assert counts.sum() == 3
-    assert counts[1, 2] == 1
+    truth, predicted = np.array([0, 1, ignore_index, 2, 0]), np.array([0, 2, 1, 1, 2])
+    counts = scores.confusion_matrix(truth, predicted, 3, ignore_index=ignore_index)
+    by_hand = np.zeros((3, 3), int)
+    for true, guess in zip(truth, predicted, strict=True):
+        if true != ignore_index:
+            by_hand[true, guess] += 1
+    np.testing.assert_array_equal(counts, by_hand)
 
 
 @pytest.mark.parametrize(
@@ -144,6 +148,15 @@ def test_a_negative_label_is_no_class_however_many_there_are(classes):
         assert counts.sum() == 2
 
 
+@pytest.mark.parametrize(("dtype", "classes"), [(np.int8, 128), (np.uint8, 256), (np.int8, 300)])
+def test_the_greatest_label_of_a_type_is_a_class(dtype, classes):
+    greatest = np.iinfo(dtype).max
+    labels = np.array([0, greatest, greatest], dtype)
+    counts = scores.confusion_matrix(labels, labels[[1, 1, 0]], classes)
+    assert counts[0, greatest] == counts[greatest, greatest] == counts[greatest, 0] == 1
+    assert counts.sum() == 3
+
+
 def test_single_labels_are_counted():
     np.testing.assert_array_equal(scores.confusion_matrix(1, 0, 2), [[0, 0], [1, 0]])
 
@@ -169,6 +182,8 @@ def test_wrong_types_and_options_are_refused():
         scores.mean_iou([[1, -1], [0, 0]])
     with pytest.raises(ValueError, match=r"shape \(images, C, C\), received \(2, 2\)"):
         scores.image_statistics(np.zeros((2, 2)))
+    with pytest.raises(ValueError, match=r"shape \(images, C, C\), received \(1, 2, 3\)"):
+        scores.image_statistics(np.zeros((1, 2, 3)))
     with pytest.raises(ValueError, match=r"2 distinct names"):
         scores.report(np.eye(2), ["dress", "dress"])
     none = np.zeros((0, 2, 2), np.int64)
@@ -227,6 +242,25 @@ def test_boundary_counts_of_a_stack_add_up():
     np.testing.assert_array_equal(stack, sum(single))
 
 
+@pytest.mark.parametrize("classes", [254, 255, 256, 300])
+def test_boundary_counts_are_the_same_with_more_classes(classes):
+    truth, predicted = np.random.default_rng(1).integers(0, 3, (2, 20, 30))
+    truth[:5] = 900
+    few = scores.boundary_confusion_matrix(truth, predicted, 3, ignore_index=900)
+    many = scores.boundary_confusion_matrix(truth, predicted, classes, ignore_index=900)
+    kept = [0, 1, 2, classes]
+    np.testing.assert_array_equal(many[np.ix_(kept, kept)], few)
+    assert many.sum() == few.sum() == (truth != 900).sum()
+
+
+def test_images_of_many_classes_are_scored():
+    counts = np.zeros((2, 300, 300), np.int64)
+    counts[:, 299, 299] = 5
+    counts[1, 0, 299] = 15
+    statistics = scores.image_statistics(counts, scores.pixel_accuracy)
+    assert statistics.values.tolist() == [1, 0.25]
+
+
 def test_image_statistics_worked_by_hand():
     correct = np.arange(1, 22)
     images = [[[n, 100 - n], [0, 0]] for n in correct] + [[[0, 0], [0, 0]]]
@@ -281,3 +315,20 @@ def test_real_label_maps_collapse_from_tags_to_main_classes(shared):
         )
     np.testing.assert_array_equal(CCP_TO_MAIN.collapse(total), coarse)
     assert 0 < scores.mean_iou(coarse) < 1
+
+
+@pytest.mark.parametrize(
+    ("function", "by_place", "by_name"),
+    [
+        ("confusion_matrix", "y_true y_pred num_classes", "ignore_index"),
+        ("confusion_matrices", "y_true y_pred num_classes", "ignore_index"),
+        ("boundary_confusion_matrix", "y_true y_pred num_classes", "width ignore_index"),
+        ("bootstrap_interval", "confusions score", "confidence resamples seed"),
+    ],
+)
+def test_options_are_given_by_name_alone(function, by_place, by_name):
+    parameters = inspect.signature(getattr(scores, function)).parameters.values()
+    assert {p.name: p.kind for p in parameters} == {
+        **dict.fromkeys(by_place.split(), inspect.Parameter.POSITIONAL_OR_KEYWORD),
+        **dict.fromkeys(by_name.split(), inspect.Parameter.KEYWORD_ONLY),
+    }

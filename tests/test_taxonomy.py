@@ -1,6 +1,7 @@
 """Taxonomies and the maps between them, against the data sets' own files and by hand."""
 
 import dataclasses
+import inspect
 import json
 import pickle
 
@@ -140,6 +141,7 @@ class TestTaxonomyJson:
             ('{"categories": [{"id": "1", "name": "a"}]}', "must be an int"),
             ('{"categories": [{"id": 1, "name": 2}]}', "must be str"),
             ('{"categories": [{"id": 1, "id": 2, "name": "a"}]}', "'id' must occur once"),
+            ('{"categories": [{"id": 1, "name": "a", "name": "b"}]}', "'name' must occur once"),
             ('{"categories": [{"id": 1, "name": "a"}, {"id": 1, "name": "b"}]}', "id 1 twice"),
             ('{"a":' * 100_000, "not valid JSON"),
         ],
@@ -288,6 +290,8 @@ class TestLabelMap:
             build(targets=(0, 1))
         with pytest.raises(TaxonomyError, match="'coat' must go to a label from 0 to 1"):
             build(targets=(2, 0, 0, 0))
+        with pytest.raises(TaxonomyError, match="'hat' must go to a label from 0 to 3 or to None"):
+            build(names=("background", "a", "b", "c"), targets=(0, 3, 4, 0))
         with pytest.raises(TypeError, match="label of 'coat' must be an int"):
             build(targets=("a", 0, 0, 0))
         with pytest.raises(TaxonomyError, match="begin with 'background'"):
@@ -437,6 +441,10 @@ class TestCollapse:
         with pytest.raises(TaxonomyError, match="must map the taxonomy 'tiny'"):
             TINY_MAP.collapse(np.zeros((6, 6), int), fine=CCP_TO_MAIN)
 
+    def test_a_taxonomy_of_nothing_has_no_counts(self):
+        nothing = LabelMap(Taxonomy("nothing", ()), ("background",), ())
+        assert nothing.collapse(np.zeros((0, 0), int)).tolist() == [[0]]
+
     def test_large_counts_stay_exact(self):
         counts = np.zeros((7, 7), np.int64)
         counts[5, 5] = 2**53 + 1
@@ -448,9 +456,37 @@ class TestCollapse:
             (np.zeros((6, 6), int), TaxonomyError, r"shape \(7, 7\).*\(6, 6\)"),
             (np.zeros((7, 7)), TypeError, "whole numbers"),
             (-np.ones((7, 7), int), TaxonomyError, "negative"),
-            (np.ones((7, 7), int), TaxonomyError, "row or column 0"),
+            (np.ones((7, 7), int), TaxonomyError, "row or column 0 does"),
+            (np.diag([0, 0, 1, 0, 1, 0, 0]), TaxonomyError, "row or column 4 does"),
+            (
+                np.outer([0, 0, 1, 0, 0, 1, 0], [0, 0, 1, 0, 1, 1, 0]),
+                TaxonomyError,
+                "column 4 does",
+            ),
+            (
+                np.outer([0, 0, 1, 0, 1, 1, 0], [0, 0, 1, 0, 0, 1, 0]),
+                TaxonomyError,
+                "column 4 does",
+            ),
         ],
     )
     def test_faulty_counts(self, counts, error, reason):
         with pytest.raises(error, match=reason):
             TINY_MAP.collapse(counts)
+
+
+@pytest.mark.parametrize(
+    ("function", "by_place", "by_name"),
+    [
+        (Taxonomy.from_json, "path", "name"),
+        (LabelMap.collapse, "self confusion", "fine"),
+        (LabelMap.from_names, "classes", "taxonomy transparent rest overlap"),
+        (LabelMap.by_supercategory, "classes", "taxonomy exceptions transparent rest overlap"),
+    ],
+)
+def test_options_are_given_by_name_alone(function, by_place, by_name):
+    parameters = inspect.signature(function).parameters.values()
+    assert {p.name: p.kind for p in parameters} == {
+        **dict.fromkeys(by_place.split(), inspect.Parameter.POSITIONAL_OR_KEYWORD),
+        **dict.fromkeys(by_name.split(), inspect.Parameter.KEYWORD_ONLY),
+    }

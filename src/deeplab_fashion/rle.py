@@ -963,8 +963,8 @@ def _topmost(edges: _Pixels, which: _Pixels, pixels: int) -> tuple[_Pixels, _Pix
     events = (edges << 6 | which[:, None]).ravel()
     events.sort()
     state = np.bitwise_xor.accumulate(1 << (events & 63))
-    top = np.zeros(len(events) + 1, np.int64)
-    top[1:] = np.frexp(state.astype(np.float64))[1]  # the highest bit
+    highest = np.frexp(state.astype(np.float64))[1]  # bit that is set
+    top = np.concatenate(([0], highest))
     extent = np.diff(events >> 6, prepend=0, append=pixels)
     return top, extent
 
@@ -1032,7 +1032,7 @@ def _decompress(text: str | bytes) -> _Pixels:
     # The 13th group holds the last 3 bits of 63 and the sign.
     bad = _NONE
     if most > 12:
-        bad = np.flatnonzero((digits > 13) | ((digits == 13) & (values ^ values >> 63 > 7)))
+        bad = np.flatnonzero((digits > 13) | ((digits == 13) & (values.clip(-8, 7) != values)))
     longer = np.flatnonzero(digits > 1)
     for place in range(1, min(most, 13)):
         if place > 1:

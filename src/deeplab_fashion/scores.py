@@ -123,7 +123,7 @@ def confusion_matrices(
         confusion_matrix(truth, predicted, num_classes, ignore_index=ignore_index)
         for truth, predicted in zip(y_true, y_pred, strict=True)
     ]
-    return np.array(matrices, np.int64).reshape(-1, num_classes, num_classes)
+    return np.array(matrices, np.int64).reshape(len(matrices), num_classes, num_classes)
 
 
 def boundary_confusion_matrix(

@@ -559,11 +559,12 @@ class LabelMap:
             )
         if (counts < 0).any():
             raise TaxonomyError(f"confusion must hold no negative count, but has {counts.min()}")
-        empty = table == _NO_ID
-        if counts[empty].any() or counts[:, empty].any():
+        held = counts.any(axis=0) | counts.any(axis=1)
+        misplaced = np.flatnonzero(held & (table == _NO_ID))
+        if misplaced.size:
             raise TaxonomyError(
-                f"confusion must hold no counts where there is no category, but row or column "
-                f"{np.flatnonzero(empty & (counts.any(axis=0) | counts.any(axis=1)))[0]} does"
+                "confusion must hold no counts where there is no category, but row or column "
+                f"{misplaced[0]} does"
             )
         labels = np.arange(self.num_classes)
         truth = np.equal.outer(labels, table).astype(np.int64)
