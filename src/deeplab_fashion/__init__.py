@@ -7,6 +7,8 @@ needs when it is first touched.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from deeplab_fashion._collector import uncollected
+
 if TYPE_CHECKING:
     from deeplab_fashion import (
         annotations,
@@ -67,9 +69,9 @@ _HOME_OF = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name in _HOME_OF:
-        return getattr(importlib.import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    return importlib.import_module(f"{__name__}.{name}")
+    with uncollected():
+        module = importlib.import_module(f"{__name__}.{_HOME_OF.get(name, name)}")
+    return getattr(module, name) if name in _HOME_OF else module
 
 
 def __dir__() -> list[str]:

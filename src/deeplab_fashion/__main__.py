@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import deeplab_fashion
 from deeplab_fashion import taxonomy
+from deeplab_fashion._collector import uncollected
 from deeplab_fashion._files import replacing
 from deeplab_fashion.errors import DeepLabFashionError
 
@@ -105,7 +106,7 @@ def _heavy_imports() -> Iterator[None]:
 
 
 def _segmenter(given: argparse.Namespace) -> "Segmenter":
-    with _heavy_imports():
+    with _heavy_imports(), uncollected():
         from deeplab_fashion.inference import Segmenter
     if given.model == _BUNDLED:
         return Segmenter.from_pretrained(_BUNDLED)
@@ -241,7 +242,7 @@ def _train(given: argparse.Namespace) -> int:
         learnt, held_back = split(records, (1 - share, share), seed=given.seed)
     else:
         learnt, held_back = records, None
-    with _heavy_imports():
+    with _heavy_imports(), uncollected():
         from deeplab_fashion import data, losses, models, training
         from deeplab_fashion.inference import Segmenter
 

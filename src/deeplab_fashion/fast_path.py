@@ -6,10 +6,8 @@ step alone, which costs no time before the first photo, unless its option ``prec
 all of them.
 """
 
-import gc
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -136,26 +134,10 @@ def with_constants(
             }
         held = [beside.get(place, value) for place, value in enumerate(values)]
         state = zip(model.variables, map(tf.convert_to_tensor, held), strict=True)
-        with keras.StatelessScope(state_mapping=list(state)), _uncollected():
+        with keras.StatelessScope(state_mapping=list(state)):
             return function(*arguments)
 
     return traced
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    """Leave Python's collector of reference cycles off.
-
-    Tracing makes some 100,000 objects that all stay; to go through them and TensorFlow's own
-    again and again is a third of its time.
-    """
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if collecting:
-            gc.enable()
 
 
 def has_bfloat16() -> bool:

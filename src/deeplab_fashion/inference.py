@@ -17,6 +17,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from deeplab_fashion import _canvas, photos
+from deeplab_fashion._collector import uncollected
 from deeplab_fashion._files import replacing
 from deeplab_fashion._progress import progress
 from deeplab_fashion.errors import CheckpointError, ImageError
@@ -605,7 +606,8 @@ class Segmenter:
     def _forward(self, batch: NDArray[np.uint8], precision: Precision) -> NDArray[np.float32]:
         """Return probabilities (batch, classes, height, width) of photos of any size."""
         if precision not in self._functions:
-            self._functions[precision] = self._function(precision)
+            with uncollected():
+                self._functions[precision] = self._function(precision)
         planes = self._functions[precision]
         height, width = size = batch.shape[1:3]
         if self._fixed_size in (None, size):
@@ -637,12 +639,12 @@ class Segmenter:
             scores = self.model(tf.cast(photo, tf.float32), training=False)
             return planes(tf.cast(scores, tf.float32))
 
-        held: Callable[[NDArray[np.uint8]], Any] = tf.function(
+        held = tf.function(
             with_constants(self.model, answer, largest=_LARGEST_CONSTANT),
             input_signature=[tf.TensorSpec((None, *self.model.input_shape[1:]), tf.uint8)],
             autograph=False,
-        )
-        return held
+        ).get_concrete_function()
+        return lambda batch: held(tf.constant(batch))
 
 
 def probabilities_of(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:

@@ -17,6 +17,7 @@ import keras
 import numpy as np
 
 from deeplab_fashion import layers  # noqa: F401 - registers the classes that a network is made of
+from deeplab_fashion._collector import uncollected
 from deeplab_fashion._files import replacing
 from deeplab_fashion.errors import CheckpointError
 
@@ -65,8 +66,9 @@ def load(
         with np.load(io.BytesIO(content)) as file:
             about = json.loads(file["about"].tobytes())
             values = [file[f"weight{i}"].astype(np.float32) for i in range(about["weights"])]
-        model = keras.saving.deserialize_keras_object(about["model"])
-        model.set_weights(values)
+        with uncollected():
+            model = keras.saving.deserialize_keras_object(about["model"])
+            model.set_weights(values)
     except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"pretrained network {path} cannot be read: {error}") from error
     return model, tuple(about["class_names"]), about["options"]
