@@ -27,13 +27,14 @@ test: $(call STAMP,dev)
 	$(RUN) -m pip wheel -q --no-deps --no-build-isolation -w $(OUT)/wheel $(SOURCE)
 	$(RUN) -m pip install -q --no-deps --target $(OUT)/installed $(OUT)/wheel/*.whl
 	cd $(OUT) && PYTHONPATH=$(OUT)/installed DEEPLAB_FASHION_EXPECTED_AT=$(OUT)/installed \
+	  DEEPLAB_FASHION_SITE=$(OUT)/html \
 	  $(RUN) -m pytest -c $(SOURCE)/pyproject.toml --rootdir $(SOURCE) -o cache_dir=$(OUT)/pytest_cache \
 	  -n 2 --dist loadfile -q --durations 15 $(PYTEST_ARGS) $(SOURCE)/tests
 
 # The share of src's lines and branches that the tests run; the report lies in build/coverage.
 coverage: $(call STAMP,dev)
 	mkdir -p $(OUT)
-	cd $(OUT) && COVERAGE_FILE=$(OUT)/.coverage $(RUN) -m pytest -c $(SOURCE)/pyproject.toml --rootdir $(SOURCE) \
+	cd $(OUT) && COVERAGE_FILE=$(OUT)/.coverage DEEPLAB_FASHION_SITE=$(OUT)/html $(RUN) -m pytest -c $(SOURCE)/pyproject.toml --rootdir $(SOURCE) \
 	  -o cache_dir=$(OUT)/pytest_cache -n 2 --dist loadfile -q --cov=deeplab_fashion --cov-branch \
 	  --cov-report=term-missing:skip-covered --cov-report=html:$(OUT)/coverage $(PYTEST_ARGS) $(SOURCE)/tests
 

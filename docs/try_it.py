@@ -14,7 +14,7 @@ import deeplab_fashion as df
 DOCS = Path(__file__).parent
 TARGET = DOCS / "_static" / "try_it"
 NPM = DOCS / "node_modules" / "onnxruntime-web" / "dist"
-SAMPLES = (0, 4, 9)
+SAMPLES = (2, 3, 5)
 
 
 def main() -> None:

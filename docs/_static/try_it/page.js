@@ -33,7 +33,8 @@ const progress = part("progress", HTMLProgressElement);
 const result = part("result", HTMLElement);
 const picture = part("picture", HTMLDivElement);
 const photo = part("photo", HTMLImageElement);
-const overlay = part("overlay", HTMLImageElement);
+const tint = part("tint", HTMLImageElement);
+const outline = part("outline", HTMLImageElement);
 const opacity = part("opacity", HTMLInputElement);
 const classes = part("classes", HTMLTableSectionElement);
 const save = part("save", HTMLAnchorElement);
@@ -88,9 +89,14 @@ function start(about) {
 
   /** @param {Extract<Answer, {kind: "done"}>} answer */
   function show(answer) {
-    URL.revokeObjectURL(overlay.src);
+    for (const [image, blob] of /** @type {const} */ ([
+      [tint, answer.tint],
+      [outline, answer.outline],
+    ])) {
+      URL.revokeObjectURL(image.src);
+      image.src = URL.createObjectURL(blob);
+    }
     URL.revokeObjectURL(save.href);
-    overlay.src = URL.createObjectURL(answer.overlay);
     save.href = URL.createObjectURL(answer.mask);
     save.download = `${name.replace(/\.[^.]*$/, "")}_labels.png`;
     picture.style.setProperty("--shape", String(answer.width / answer.height));
@@ -100,10 +106,13 @@ function start(about) {
       classes.rows[label].classList.toggle("try-it-absent", share === 0);
       return label > 0 && share > 0 ? [`${each.name} ${percent(share)}`] : [];
     });
-    overlay.alt = found.length ? `Masks: ${found.join(", ")}` : "No clothes were found";
+    tint.alt = found.length ? `Masks: ${found.join(", ")}` : "No clothes were found";
     const time = `${answer.seconds.toFixed(1)} s`;
-    tell(`${answer.width} × ${answer.height} pixels, segmented here in ${time}. ${overlay.alt}.`);
+    const threads = answer.threads === 1 ? "one thread" : `${answer.threads} threads`;
+    const clothes = found.length ? "" : ` ${tint.alt}.`;
+    tell(`${answer.width} × ${answer.height} pixels in ${time}, in ${threads}.${clothes}`);
     result.hidden = false;
+    picture.scrollIntoView({ block: "nearest" });
   }
 
   worker.addEventListener("message", (event) => {
@@ -160,7 +169,7 @@ function start(about) {
   });
 
   opacity.addEventListener("input", () => {
-    overlay.style.opacity = opacity.value;
+    tint.style.opacity = opacity.value;
   });
 
   for (const [index, path] of about.samples.entries()) {

@@ -171,3 +171,37 @@ export function labelled(probabilities, canvas, classes, photo) {
   }
   return { labels, shares: counts.map((count) => count / labels.length) };
 }
+
+/**
+ * Return the labels that lie along the border to another label, and 0 elsewhere.
+ *
+ * @param {Uint8Array} labels
+ * @param {Size} size
+ * @returns {Uint8Array}
+ */
+export function outlines(labels, { height, width }) {
+  const result = new Uint8Array(labels.length);
+  const thick = Math.max(1, Math.round(Math.max(height, width) / 400));
+  /** @param {number} start @param {number} step @param {number} length */
+  function along(start, step, length) {
+    for (let end = 1, from = 0; end <= length; end++) {
+      const label = labels[start + from * step];
+      if (end < length && labels[start + end * step] === label) {
+        continue;
+      }
+      for (let i = from; i < end; i++) {
+        if ((from > 0 && i < from + thick) || (end < length && i >= end - thick)) {
+          result[start + i * step] = label;
+        }
+      }
+      from = end;
+    }
+  }
+  for (let y = 0; y < height; y++) {
+    along(y * width, 1, width);
+  }
+  for (let x = 0; x < width; x++) {
+    along(x, width, height);
+  }
+  return result;
+}

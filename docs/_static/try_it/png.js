@@ -34,14 +34,15 @@ async function compressed(bytes) {
 }
 
 /**
- * Return a label map as two pictures: as it is, and with label 0 transparent.
+ * Return a label map as a picture.
  *
  * @param {Uint8Array} labels
  * @param {import("./pixels.js").Size} size
  * @param {number[][]} colours RGB of each label.
- * @returns {Promise<{mask: Blob, overlay: Blob}>}
+ * @param {boolean} transparent Whether label 0 is.
+ * @returns {Promise<Blob>}
  */
-export async function pictures(labels, { height, width }, colours) {
+export async function picture(labels, { height, width }, colours, transparent) {
   const lines = new Uint8Array(height * (width + 1)); // each begins with its filter: 0, none
   for (let y = 0; y < height; y++) {
     lines.set(labels.subarray(y * width, (y + 1) * width), y * (width + 1) + 1);
@@ -49,12 +50,12 @@ export async function pictures(labels, { height, width }, colours) {
   const size = new DataView(new ArrayBuffer(8));
   size.setUint32(0, width);
   size.setUint32(4, height);
-  const header = chunk("IHDR", [...new Uint8Array(size.buffer), ...EIGHT_BIT_PALETTE]);
-  const palette = chunk("PLTE", colours.flat());
-  const rest = [chunk("IDAT", await compressed(lines)), chunk("IEND", [])];
-  const type = "image/png";
-  return {
-    mask: new Blob([SIGNATURE, header, palette, ...rest], { type }),
-    overlay: new Blob([SIGNATURE, header, palette, chunk("tRNS", [0]), ...rest], { type }),
-  };
+  const parts = [
+    chunk("IHDR", [...new Uint8Array(size.buffer), ...EIGHT_BIT_PALETTE]),
+    chunk("PLTE", colours.flat()),
+    ...(transparent ? [chunk("tRNS", [0])] : []),
+    chunk("IDAT", await compressed(lines)),
+    chunk("IEND", []),
+  ];
+  return new Blob([SIGNATURE, ...parts], { type: "image/png" });
 }

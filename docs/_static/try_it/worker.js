@@ -14,14 +14,14 @@
  *   | {kind: "loading", loaded: number, total: number}
  *   | {kind: "computing"}
  *   | {kind: "failed", reason: string}
- *   | {kind: "done", height: number, width: number, shares: number[], mask: Blob, overlay: Blob,
- *      seconds: number, threads: number}
+ *   | {kind: "done", height: number, width: number, shares: number[], mask: Blob, tint: Blob,
+ *      outline: Blob, seconds: number, threads: number}
  * )} Answer
  * @typedef {import("./pixels.js").Size} Size
  */
 
-import { labelled, resized, workingSize } from "./pixels.js";
-import { pictures } from "./png.js";
+import { labelled, outlines, resized, workingSize } from "./pixels.js";
+import { picture } from "./png.js";
 
 const MOST_THREADS = 4;
 
@@ -131,7 +131,9 @@ async function segment({ photo, about }, say) {
     kind: "done",
     ...size,
     shares,
-    ...(await pictures(labels, size, colours)),
+    mask: await picture(labels, size, colours, false),
+    tint: await picture(labels, size, colours, true),
+    outline: await picture(outlines(labels, size), size, colours, true),
     seconds: (performance.now() - start) / 1000,
     threads: runtime.env.wasm.numThreads,
   });
