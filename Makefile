@@ -7,6 +7,7 @@ override BUILD := $(abspath $(BUILD))
 VENV   := $(BUILD)/.venv
 RUN    := $(VENV)/bin/python
 OUT    := $(BUILD)/build
+PYRIGHT := PYRIGHT_PYTHON_IGNORE_WARNINGS=1 $(RUN) -m pyright
 # A hash of what is to be installed and of the interpreter: another list, another stamp.
 STAMP  = $(VENV)/.ready-$(1)-$(shell cat $(SOURCE)/requirements/*.txt $(SOURCE)/pyproject.toml | cksum | cut -d' ' -f1)
 
@@ -44,8 +45,13 @@ check: lint types docs
 lint: $(call STAMP,dev)
 	cd $(SOURCE) && $(RUN) -m ruff check --cache-dir $(OUT)/ruff_cache . && $(RUN) -m ruff format --check --cache-dir $(OUT)/ruff_cache .
 
+# Two checkers, and whether what users see of the installed package is typed throughout.
 types: $(call STAMP,dev)
+	mkdir -p $(OUT)
 	cd $(SOURCE) && $(RUN) -m mypy --cache-dir $(OUT)/mypy_cache
+	cd $(SOURCE) && $(PYRIGHT) --pythonpath $(RUN)
+	cd $(OUT) && PATH=$(VENV)/bin:$$PATH $(PYRIGHT) --verifytypes deeplab_fashion --ignoreexternal > pyright.txt || { cat pyright.txt; exit 1; }
+	@tail -n 4 $(OUT)/pyright.txt
 
 # The pages are built from a copy, in which the tutorials' own examples draw the pictures, and to
 # which npm brings what one page runs in the browser.

@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -86,7 +86,7 @@ def _complain(text: str) -> None:
 
 
 @contextmanager
-def _heavy_imports() -> Iterator[None]:
+def _heavy_imports() -> Generator[None, None, None]:
     """Hold back what TensorFlow writes to standard error while it loads, unless that fails."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
@@ -255,7 +255,7 @@ def _train(given: argparse.Namespace) -> int:
         seed=given.seed,
         **settings,
     )
-    validation = held_back and data.make_dataset(held_back, label_map, **settings)
+    validation = data.make_dataset(held_back, label_map, **settings) if held_back else None
     model = models.DeepLabV3Plus(
         label_map.num_classes,
         backbone=given.backbone,
@@ -265,7 +265,7 @@ def _train(given: argparse.Namespace) -> int:
     result = training.fit(
         model,
         train,
-        validation or None,
+        validation,
         epochs=given.epochs,
         loss=getattr(losses, _LOSSES[given.loss])(),
         learning_rate=given.learning_rate,

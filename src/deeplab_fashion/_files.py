@@ -1,13 +1,13 @@
 """Files that appear whole or not at all."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path) -> Generator[Path, None, None]:
     """Yield a path beside ``path`` to write to; it takes that place once the block has ended.
 
     After any error, Ctrl-C included, ``path`` is as it was before.

@@ -9,7 +9,7 @@ size first, as `Segmenter` does.
 import importlib
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +87,7 @@ def to_saved_model(
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise FileExistsError(f"path must not exist or be an empty folder, got {target}")
     with _replacing_folder(target) as part:
-        archive = keras.export.ExportArchive()
+        archive: Any = keras.export.ExportArchive()  # its class depends on Keras' backend
         archive.track(network)
         archive.add_endpoint("serve", _served(network), input_signature=[_signature(network)])
         archive.write_out(part, verbose=False)
@@ -203,7 +203,7 @@ def to_litert(
     network, about = _taken_apart(model)
     if size is None:
         size = _fixed_size(network) or about["working_size"]
-    module = tf.Module()
+    module: Any = tf.Module()
     # The converter finds a network's weights through TensorFlow's own tracking alone.
     module.weights = [variable.value for variable in network.variables]
     module.serve = tf.function(_served(network), [_signature(network, size, batch=1)])
@@ -296,13 +296,14 @@ def _state_padding(node: Any, helper: Any) -> None:
 
 
 @contextmanager
-def _whole_dilated_convolutions() -> Iterator[None]:
+def _whole_dilated_convolutions() -> Generator[None, None, None]:
     """Trace a dilated depthwise convolution as one operation.
 
     TensorFlow cuts it into SpaceToBatchND, a plain convolution and BatchToSpaceND, which other
     runtimes carry out literally, and slowly.
     """
-    in_pieces = tf.nn.depthwise_conv2d
+    nn: Any = tf.nn
+    in_pieces = nn.depthwise_conv2d
 
     def whole(
         input: Any,
@@ -324,11 +325,11 @@ def _whole_dilated_convolutions() -> Iterator[None]:
             name=name,
         )
 
-    tf.nn.depthwise_conv2d = whole
+    nn.depthwise_conv2d = whole
     try:
         yield
     finally:
-        tf.nn.depthwise_conv2d = in_pieces
+        nn.depthwise_conv2d = in_pieces
 
 
 def _looked_at(
@@ -379,7 +380,7 @@ def _needed(extra: str, *modules: str) -> list[Any]:
 
 
 @contextmanager
-def _replacing_folder(path: Path) -> Iterator[Path]:
+def _replacing_folder(path: Path) -> Generator[Path, None, None]:
     """Yield a folder beside ``path`` to fill, which takes its place once the block has ended."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:

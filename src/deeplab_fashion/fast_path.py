@@ -132,7 +132,7 @@ def with_constants(
                 for place, value in enumerate(values)
                 if largest is not None and value.size > largest
             }
-        held = [beside.get(place, value) for place, value in enumerate(values)]
+        held: list[Any] = [beside.get(place, value) for place, value in enumerate(values)]
         state = zip(model.variables, map(tf.convert_to_tensor, held), strict=True)
         with keras.StatelessScope(state_mapping=list(state)):
             return function(*arguments)
@@ -257,7 +257,7 @@ def _constant(nodes: dict[str, NodeDef], name: str) -> Any:
     return tf.make_ndarray(node.attr["value"].tensor).astype(np.float32)
 
 
-def _add_constant(graph: GraphDef, name: str, value: NDArray[Any], kind: int) -> str:
+def _add_constant(graph: GraphDef, name: str, value: NDArray[Any], kind: Any) -> str:
     node = graph.node.add()
     node.name, node.op = name, "Const"
     node.attr["dtype"].type = kind

@@ -265,7 +265,7 @@ class Segmenter:
         self._fixed_size = None if None in shape_in[1:3] else (int(shape_in[1]), int(shape_in[2]))
         if self._fixed_size is not None:
             options.setdefault("working_size", self._fixed_size)
-        self.options = Options(**options)
+        self.options: Options = Options(**options)
         if self._fixed_size is not None and any(
             side > most for side, most in zip(self.options.frame, self._fixed_size, strict=True)
         ):
@@ -293,7 +293,8 @@ class Segmenter:
         from deeplab_fashion import pretrained
 
         model, class_names, settings = pretrained.load(name)
-        return cls(model, class_names, **{**settings, **options})
+        merged: dict[str, Any] = {**settings, **options}
+        return cls(model, class_names, **merged)
 
     @classmethod
     def load(cls, path: str | Path, **options: Unpack[_OptionValues]) -> Self:
@@ -325,8 +326,9 @@ class Segmenter:
                         "Use Segmenter(keras.models.load_model(path), class_names)"
                     )
                 settings = json.loads(archive.read(_SETTINGS))
-            model = keras.models.load_model(source, compile=False)
-            return cls(model, settings["class_names"], **{**settings["options"], **options})
+            model: Any = keras.models.load_model(source, compile=False)
+            merged: dict[str, Any] = {**settings["options"], **options}
+            return cls(model, settings["class_names"], **merged)
         except CheckpointError:
             raise
         except (zipfile.BadZipFile, OSError, KeyError, TypeError, ValueError) as error:
@@ -600,7 +602,7 @@ class Segmenter:
                     np.float32,
                 )
             answers.append(planes)
-        mean_of_scales: NDArray[np.float32] = np.mean(answers, axis=0, dtype=np.float32)
+        mean_of_scales: NDArray[np.float32] = np.stack(answers).mean(axis=0, dtype=np.float32)
         return mean_of_scales
 
     def _forward(self, batch: NDArray[np.uint8], precision: Precision) -> NDArray[np.float32]:

@@ -71,7 +71,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             return super().call(inputs, training=training, mask=mask)
         moving_mean = tf.convert_to_tensor(self.moving_mean)
         moving_variance = tf.convert_to_tensor(self.moving_variance)
-        channels = self.moving_mean.shape
+        channels = moving_mean.shape
         gamma = tf.convert_to_tensor(self.gamma) if self.scale else tf.constant(1.0, shape=channels)
         beta = tf.convert_to_tensor(self.beta) if self.center else tf.constant(0.0, shape=channels)
         in_training = bool(training) and self.trainable
@@ -88,10 +88,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
             # The kernel gives the unbiased variance; Keras averages the biased one.
             count = tf.cast(tf.reduce_prod(tf.shape(inputs)[:3]), tf.float32)
             variance *= (count - 1.0) / count
-            self.moving_mean.assign(moving_mean * self.momentum + mean * (1.0 - self.momentum))
-            self.moving_variance.assign(
-                moving_variance * self.momentum + variance * (1.0 - self.momentum)
-            )
+            averages: tuple[Any, Any] = (self.moving_mean, self.moving_variance)
+            old_and_new = ((moving_mean, mean), (moving_variance, variance))
+            for average, (old, new) in zip(averages, old_and_new, strict=True):
+                average.assign(old * self.momentum + new * (1.0 - self.momentum))
         return outputs
 
 
@@ -108,10 +108,15 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
         if self.compute_dtype == "float32" or not training:
             return super().call(inputs)
 
+        settings: dict[str, Any] = {
+            "strides": self.strides,
+            "padding": self.padding,
+            "data_format": self.data_format,
+            "dilation_rate": self.dilation_rate,
+        }
+
         def convolve(x: Any, kernel: Any) -> Any:
-            return keras.ops.depthwise_conv(
-                x, kernel, self.strides, self.padding, self.data_format, self.dilation_rate
-            )
+            return keras.ops.depthwise_conv(x, kernel, **settings)
 
         @tf.custom_gradient
         def convolve_exactly(x: Any, kernel: Any) -> Any:
@@ -120,7 +125,7 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
                     exact = [tf.cast(x, tf.float32), tf.cast(kernel, tf.float32)]
                     tape.watch(exact)
                     outputs = convolve(*exact)
-                slopes = tape.gradient(outputs, exact, tf.cast(upstream, tf.float32))
+                slopes: Any = tape.gradient(outputs, exact, tf.cast(upstream, tf.float32))
                 return [tf.cast(slope, x.dtype) for slope in slopes]
 
             return convolve(x, kernel), gradient
@@ -128,7 +133,8 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
         outputs = convolve_exactly(inputs, tf.cast(self.kernel, self.compute_dtype))
         if self.use_bias:
             outputs += tf.cast(self.bias, self.compute_dtype)
-        return outputs if self.activation is None else self.activation(outputs)
+        activation: Any = self.activation
+        return outputs if activation is None else activation(outputs)
 
 
 @_register
@@ -213,7 +219,8 @@ class PadToMultiple(keras.layers.Layer):
         if all(side is not None and side % self.multiple == 0 for side in inputs.shape[1:3]):
             return inputs
         # not `-size % multiple`: converters to ONNX take the remainder of a negative number wrongly
-        room = (self.multiple - tf.shape(inputs)[1:3] % self.multiple) % self.multiple
+        beyond = tf.math.floormod(tf.shape(inputs)[1:3], self.multiple)
+        room = tf.math.floormod(self.multiple - beyond, self.multiple)
         sides = tf.stack([room // 2, room - room // 2], axis=1)
         framed = tf.pad(inputs, tf.pad(sides, [[1, 1], [0, 0]]), constant_values=self.value)
         return tf.ensure_shape(framed, self.compute_output_shape(inputs.shape))
@@ -559,7 +566,7 @@ class ASPP(keras.layers.Layer):
         self.dropout = dropout
         self.batch_norm_momentum = batch_norm_momentum
         self.synchronized = synchronized
-        common = {
+        common: dict[str, Any] = {
             "batch_norm_momentum": batch_norm_momentum,
             "synchronized": synchronized,
             "dtype": self.dtype_policy,
@@ -650,7 +657,7 @@ class DeepLabDecoder(keras.layers.Layer):
         self.separable = separable
         self.batch_norm_momentum = batch_norm_momentum
         self.synchronized = synchronized
-        common = {
+        common: dict[str, Any] = {
             "batch_norm_momentum": batch_norm_momentum,
             "synchronized": synchronized,
             "dtype": self.dtype_policy,

@@ -107,7 +107,7 @@ def _labels(y_true: tf.Tensor, y_pred: tf.Tensor, ignore_index: int | None) -> t
         ones = tf.reduce_sum(tf.cast(y_true == 1, tf.int32), axis=-1)
         zeros = tf.reduce_sum(tf.cast(y_true == 0, tf.int32), axis=-1)
         num_classes = y_pred.shape[-1]
-        whole = (ones == 1) & (zeros == num_classes - 1)
+        whole = (ones == 1) & (ones + zeros == num_classes)
         if ignore_index is not None:
             labels = tf.where(zeros == num_classes, ignore_index, labels)
             whole |= zeros == num_classes
@@ -119,7 +119,8 @@ def _is_ignored(labels: tf.Tensor, ignore_index: int | None) -> tf.Tensor:
     return tf.zeros_like(labels, tf.bool) if ignore_index is None else labels == ignore_index
 
 
-def _check_shapes(y_true: tf.Tensor, y_pred: tf.Tensor) -> None:
+def _checked_classes(y_true: tf.Tensor, y_pred: tf.Tensor) -> int:
+    """Return the number of classes of truth and predictions whose shapes and types fit."""
     if not y_pred.dtype.is_floating:
         raise TypeError(f"y_pred must be floating point, received {y_pred.dtype.name}")
     if not (y_true.dtype.is_integer or y_true.dtype.is_floating or y_true.dtype.is_bool):
@@ -128,7 +129,8 @@ def _check_shapes(y_true: tf.Tensor, y_pred: tf.Tensor) -> None:
     received = f"received y_true of shape {true} and y_pred of shape {pred}"
     if true.rank is None or pred.rank is None:
         raise ValueError(f"y_true and y_pred must have a known number of axes; {received}")
-    if pred.rank < 2 or pred[-1] is None or pred[-1] < 2:
+    num_classes: int | None = pred[-1] if pred.rank > 1 else None
+    if num_classes is None or num_classes < 2:
         raise ValueError(
             f"y_pred must have shape (batch, ..., classes) with at least 2 classes; {received}"
         )
@@ -138,6 +140,7 @@ def _check_shapes(y_true: tf.Tensor, y_pred: tf.Tensor) -> None:
             "y_true must be labels, of y_pred's shape without its last axis, or one-hot, of "
             f"y_pred's shape; {received}"
         )
+    return num_classes
 
 
 def _check_labels(
@@ -145,7 +148,7 @@ def _check_labels(
 ) -> None:
     if not tf.reduce_any(broken):
         return
-    *shape, num_classes = y_pred.shape
+    *shape, num_classes = y_pred.numpy().shape
     rule = f"y_true must hold labels 0 to {num_classes - 1}"
     if ignore_index is not None:
         rule += f" or ignore_index={ignore_index}"
@@ -162,6 +165,7 @@ class _Pixels(NamedTuple):
 
     labels: tf.Tensor  # (batch, pixels), int32; 0 where not valid, so that each is a class
     scores: tf.Tensor  # (batch, pixels, classes)
+    num_classes: int
     from_logits: bool
     valid: tf.Tensor  # (batch, pixels), bool; the label is a class and not ignored
     broken: tf.Tensor  # (batch, pixels), bool; the label is neither a class nor ignored
@@ -170,21 +174,18 @@ class _Pixels(NamedTuple):
     def of(cls, y_true: Any, y_pred: Any, *, ignore_index: int | None, from_logits: bool) -> Self:
         _check(ignore_index=ignore_index)
         y_true, y_pred = tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred)
-        _check_shapes(y_true, y_pred)
-        num_classes = y_pred.shape[-1]
+        num_classes = _checked_classes(y_true, y_pred)
         labels = _labels(y_true, y_pred, ignore_index)
         ignored = _is_ignored(labels, ignore_index)
         is_class = (labels >= 0) & (labels < num_classes)
-        valid, broken = is_class & ~ignored, ~(is_class | ignored)
+        valid = is_class & tf.logical_not(ignored)
+        broken = tf.logical_not(is_class | ignored)
         if tf.executing_eagerly():
             _check_labels(y_true, y_pred, broken, ignore_index)
         scores = y_pred if y_pred.dtype == tf.float64 else tf.cast(y_pred, tf.float32)
         scores = tf.reshape(scores, tf.concat([tf.shape(labels), [num_classes]], axis=0))
-        return cls(tf.where(valid, labels, 0), scores, from_logits, valid, broken)
-
-    @property
-    def num_classes(self) -> int:
-        return int(self.scores.shape[-1])
+        labels = tf.where(valid, labels, 0)
+        return cls(labels, scores, num_classes, from_logits, valid, broken)
 
     def cross_entropies(self, label_smoothing: float = 0.0) -> tf.Tensor:
         """Return -log(probability of the true class), shape (batch, pixels)."""
@@ -492,7 +493,7 @@ def tversky(
     _check(alpha=alpha, beta=beta, gamma=gamma, smooth=smooth)
     pixels = _Pixels.of(y_true, y_pred, ignore_index=ignore_index, from_logits=from_logits)
     probabilities, truth = pixels.probabilities(), pixels.one_hot()
-    counted = tf.cast(pixels.valid, truth.dtype)[..., tf.newaxis]
+    counted = tf.expand_dims(tf.cast(pixels.valid, truth.dtype), -1)
     true_positives = tf.reduce_sum(probabilities * truth, axis=1)
     predicted = tf.reduce_sum(probabilities * counted, axis=1)
     pixels_of_class = tf.reduce_sum(truth, axis=1)
@@ -543,7 +544,7 @@ def lovasz_softmax(
     errors, order = tf.math.top_k(errors, k=tf.shape(errors)[2])
     is_class = tf.gather(truth, order, batch_dims=2)
     pixels_of_class = tf.reduce_sum(truth, axis=2)
-    total = pixels_of_class[..., tf.newaxis]
+    total = tf.expand_dims(pixels_of_class, -1)
     intersection = total - tf.cumsum(is_class, axis=2)
     union = total + tf.cumsum(1 - is_class, axis=2)
     jaccards = 1 - tf.math.divide_no_nan(intersection, union)
@@ -728,7 +729,7 @@ def _share_of_mean(
     """
     labels = _labels(tf.convert_to_tensor(y_true), tf.convert_to_tensor(y_pred), ignore_index)
     images = tf.cast(tf.shape(labels)[0], dtype)
-    learnable = tf.reduce_any(~_is_ignored(labels, ignore_index), axis=1)
+    learnable = tf.reduce_any(tf.logical_not(_is_ignored(labels, ignore_index)), axis=1)
     counted = tf.reduce_sum(tf.cast(learnable, dtype))
     context = tf.distribute.get_replica_context()
     if context is not None and context.num_replicas_in_sync > 1:
@@ -743,7 +744,15 @@ class _SegmentationLoss(keras.losses.Loss):
     def __init__(self, *, name: str, reduction: str | None, dtype: str | None) -> None:
         if dtype is None:
             dtype = "float64" if keras.config.floatx() == "float64" else "float32"
-        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        super().__init__(
+            name=name,
+            reduction=reduction,  # pyright: ignore[reportArgumentType] - Keras takes None too
+            dtype=dtype,
+        )
+
+    def _image_losses(self, y_true: Any, y_pred: Any, *, averaged: bool) -> tf.Tensor:
+        """Return one value per image, times its share of Keras' mean if that is ``averaged``."""
+        raise NotImplementedError
 
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         """Return the reduced loss, each image times its ``sample_weight``, shape (batch,)."""
@@ -1352,4 +1361,5 @@ class Combined(_SegmentationLoss):
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Return the loss that a ``get_config`` describes."""
         losses = [keras.saving.deserialize_keras_object(loss) for loss in config["losses"]]
-        return cls(**{**config, "losses": losses})
+        arguments: dict[str, Any] = {**config, "losses": losses}
+        return cls(**arguments)

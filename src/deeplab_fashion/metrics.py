@@ -384,6 +384,8 @@ class SegmentationReport(_ConfusionMetric):
 
 
 class _SoftMetric(_CheckedMetric):
+    kind: str
+
     def __init__(
         self,
         num_classes: int,
@@ -433,7 +435,7 @@ class _SoftMetric(_CheckedMetric):
         one_hot = tf.one_hot(truth, self.num_classes)
         axes = list(range(truth.shape.rank))
         both, true, predicted = (
-            tf.reduce_sum(values * weights[..., tf.newaxis], axis=axes)
+            tf.reduce_sum(values * tf.expand_dims(weights, -1), axis=axes)
             for values in (one_hot * probabilities, one_hot, probabilities)
         )
         part, whole = RATIOS[self.kind](both, true, predicted)
@@ -576,7 +578,8 @@ def _slots(labels: tf.Tensor, num_classes: int, ignore_index: int | None) -> tf.
 
 def _argmax(values: tf.Tensor) -> tf.Tensor:
     """Return ``tf.argmax(values, axis=-1)``; it is slow for few classes, comparing them is not."""
-    if values.shape[-1] is None or values.shape[-1] > 8:
+    num_classes = values.shape[-1]
+    if num_classes is None or num_classes > 8:
         return tf.argmax(values, axis=-1, output_type=tf.int32)
     best, *others = tf.unstack(values, axis=-1)
     index = tf.zeros_like(best, tf.int32)
@@ -598,11 +601,11 @@ def _broadcast(weights: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
             f"leading axes, received {tuple(given)}"
         )
     for _ in range(missing):
-        weights = weights[..., tf.newaxis]
+        weights = tf.expand_dims(weights, -1)
     return tf.broadcast_to(weights, tf.shape(labels))
 
 
 def _mean(scores: tf.Tensor) -> tf.Tensor:
-    defined = ~tf.math.is_nan(scores)
+    defined = tf.logical_not(tf.math.is_nan(scores))
     total = tf.reduce_sum(tf.where(defined, scores, 0))
     return total / tf.reduce_sum(tf.cast(defined, scores.dtype))

@@ -149,7 +149,8 @@ def read(
         try:
             if at_least is not None:
                 turned = image.getexif().get(_ORIENTATION) in _TURNED
-                image.draft(None, at_least if turned else at_least[::-1])
+                height, width = at_least
+                image.draft(None, (height, width) if turned else (width, height))
             return from_pil(image)
         except ImageError as error:
             raise ImageError(f"photo {path}: {error}") from None

@@ -309,13 +309,19 @@ class RunLengthMask:
         return self._of(self._size, _non_empty(np.stack((starts, stops), axis=1).ravel()))
 
     def __or__(self, other: object) -> Self:
-        return self.union(other) if isinstance(other, RunLengthMask) else NotImplemented
+        if not isinstance(other, RunLengthMask):
+            return NotImplemented
+        return self.union(other)
 
     def __and__(self, other: object) -> Self:
-        return self.intersection(other) if isinstance(other, RunLengthMask) else NotImplemented
+        if not isinstance(other, RunLengthMask):
+            return NotImplemented
+        return self.intersection(other)
 
     def __sub__(self, other: object) -> Self:
-        return self.intersection(~other) if isinstance(other, RunLengthMask) else NotImplemented
+        if not isinstance(other, RunLengthMask):
+            return NotImplemented
+        return self.intersection(~other)
 
     def __xor__(self, other: object) -> Self:
         if not isinstance(other, RunLengthMask):
@@ -701,9 +707,9 @@ def _check_size(size: object) -> tuple[int, int]:
     return height, width
 
 
-def _check_label(label: object, kind: np.dtype[Any]) -> int:
+def _check_label(label: Any, kind: np.dtype[Any]) -> int:
     try:
-        value = index(label)  # type: ignore[arg-type]
+        value = index(label)
     except TypeError:
         raise RleTypeError(f"labels must be integers; got {_show(label)}") from None
     if not 0 <= value <= np.iinfo(kind).max:
@@ -1071,7 +1077,7 @@ def _polygon_edges(part: Any, number: int, size: tuple[int, int]) -> _Pixels:
         points = np.array(part)
         numbers = points.dtype.kind in "iuf" and bool not in map(type, part)
     except (TypeError, ValueError):
-        numbers = False
+        points, numbers = np.empty(0), False
     if not numbers:
         raise RleTypeError(f"polygon {number + 1} must be a list of numbers; got {_show(part)}")
     points = points.astype(np.float64)

@@ -197,8 +197,8 @@ def _load(
             with path.open("rb") as stream, np.load(stream) as file:
                 arrays = dict(file)
         elif path.suffix == ".keras":
-            layers_of_file = _all_layers(keras.models.load_model(path, compile=False))
-            arrays = {_key(la, v): v.numpy() for la in layers_of_file for v in la.weights}
+            saved: Any = keras.models.load_model(path, compile=False)
+            arrays = {_key(la, v): v.numpy() for la in _all_layers(saved) for v in la.weights}
         else:
             _load_h5(backbone, network, pairs, path)
             return
@@ -249,7 +249,7 @@ def _assign_by_name(backbone: keras.Model, arrays: dict[str, np.ndarray], path: 
             if key not in arrays:
                 raise CheckpointError(f"weights {path} hold no {key}, which {backbone.name} needs")
             value = arrays[key]
-            if value.ndim == 4 and value.shape[2] == 3 != shape[2] == backbone.input.shape[3]:
+            if value.ndim == 4 and value.shape[2] == 3 != shape[2] == backbone.input_shape[3]:
                 value = adapt_channels(value, shape[2])
             if value.shape != shape:
                 raise CheckpointError(

@@ -54,7 +54,7 @@ def make_dataset(
     on_error: OnError = "raise",
     drop_remainder: bool | None = None,
     progress: bool = False,
-) -> tf.data.Dataset:
+) -> tf.data.Dataset[tuple[tf.Tensor, tf.Tensor]]:
     """Turn annotated photos into batches for training or validation.
 
     Photos are read upright whatever their kind (see `photos.read`), and annotations are painted
@@ -200,7 +200,7 @@ def read_tfrecords(
     cache: Literal["auto", "memory"] | None = None,
     drop_remainder: bool | None = None,
     progress: bool = False,
-) -> tf.data.Dataset:
+) -> tf.data.Dataset[tuple[tf.Tensor, tf.Tensor]]:
     """Turn the files of `write_tfrecords` into the batches that `make_dataset` would give.
 
     Args:
@@ -259,7 +259,7 @@ def _dataset(
     drop_remainder: bool | None,
     progress: bool,
     dropped: Sequence[SkippedRecord] = (),
-) -> tf.data.Dataset:
+) -> tf.data.Dataset[tuple[tf.Tensor, tf.Tensor]]:
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if seed < 0:
@@ -299,7 +299,7 @@ def _dataset(
         dropped=dropped,
     )
     dataset = source.at_epoch(None)
-    dataset.source = source
+    dataset.source = source  # pyright: ignore[reportAttributeAccessIssue] - for `fit` to find
     return dataset
 
 

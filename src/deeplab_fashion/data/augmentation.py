@@ -138,7 +138,7 @@ def warp(
     from PIL import Image, ImageFilter
 
     picture, painted = Image.fromarray(image), Image.fromarray(labels)
-    how = (size[::-1], Image.Transform.AFFINE, drawn["warp"].tolist())
+    how = ((size[1], size[0]), Image.Transform.AFFINE, drawn["warp"].tolist())
     picture = picture.transform(*how, Image.Resampling.BILINEAR, fillcolor=(PADDING,) * 3)
     painted = painted.transform(*how, Image.Resampling.NEAREST, fillcolor=IGNORE)
     if drawn["sigma"]:
@@ -151,7 +151,7 @@ def recolour(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Change the colours of a batch and hide a box of each image; images become float32."""
     height, width = images.shape[1:3]
-    flat = tf.reshape(tf.cast(images, tf.float32), (-1, height * width, 3))
+    flat = tf.reshape(tf.cast(images, tf.float32), (tf.shape(images)[0], -1, 3))
     flat = tf.clip_by_value(tf.matmul(flat, colour) + offset[:, None, None], 0.0, 255.0)
     images = tf.reshape(flat, (-1, height, width, 3))
     top, left, bottom, right = (edge[:, None] for edge in tf.unstack(box, axis=1))
@@ -159,5 +159,5 @@ def recolour(
     in_rows, in_columns = (rows >= top) & (rows < bottom), (columns >= left) & (columns < right)
     hidden = in_rows[:, :, None] & in_columns[:, None, :]
     labels = tf.where(hidden, tf.constant(IGNORE, tf.uint8), labels)
-    images = tf.where((labels == IGNORE)[..., None], float(PADDING), images)
+    images = tf.where(tf.expand_dims(labels == IGNORE, -1), float(PADDING), images)
     return images, labels

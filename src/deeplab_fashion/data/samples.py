@@ -38,24 +38,30 @@ class Samples(Protocol):
     @property
     def image_ids(self) -> tuple[str, ...]:
         """The id of each photo."""
+        ...
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The classes that labels stand for."""
+        ...
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of every photo."""
+        ...
 
     @property
     def present(self) -> NDArray[np.bool_]:
         """The classes that each photo is annotated with, shape (samples, classes)."""
+        ...
 
     def read(self, index: int) -> Sample:
         """Return a photo (height, width, 3) and its labels (height, width)."""
+        ...
 
     def digest(self) -> str:
         """Return a short text that differs where the samples do."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -334,10 +340,10 @@ class RecordShards:
             self._places, self._digest = index["places"], index["digest"]
             self._paths = [folder / name for name in index["shards"]]
             self._files = [os.open(path, os.O_RDONLY) for path in self._paths]
-            self.image_ids = tuple(index["image_ids"])
-            self.class_names = tuple(index["class_names"])
-            self.size = (int(index["size"][0]), int(index["size"][1]))
-            self.present = np.array(index["present"], np.bool_)
+            self.image_ids: tuple[str, ...] = tuple(index["image_ids"])
+            self.class_names: tuple[str, ...] = tuple(index["class_names"])
+            self.size: tuple[int, int] = (int(index["size"][0]), int(index["size"][1]))
+            self.present: NDArray[np.bool_] = np.array(index["present"], np.bool_)
         except (OSError, ValueError, KeyError) as error:
             raise ImageError(
                 f"{folder} holds no shards of write_tfrecords, or not all of them: {error}"

@@ -52,14 +52,19 @@ class PhotoSource:
         dropped: Sequence[SkippedRecord] = (),
     ) -> None:
         self.samples = samples
-        self.size, self.batch_size = size, batch_size
-        self.augmentation, self.shuffle, self.balance = augmentation, shuffle, balance
-        self.seed, self.drop_remainder = seed, drop_remainder
-        self.dropped = tuple(dropped)
-        self.image_ids, self.class_names = samples.image_ids, samples.class_names
-        self.num_classes = len(self.class_names)
+        self.size: tuple[int, int] = size
+        self.batch_size: int = batch_size
+        self.augmentation: Augmentation | None = augmentation
+        self.shuffle: bool = shuffle
+        self.balance: float = balance
+        self.seed: int = seed
+        self.drop_remainder: bool = drop_remainder
+        self.dropped: tuple[SkippedRecord, ...] = tuple(dropped)
+        self.image_ids: tuple[str, ...] = samples.image_ids
+        self.class_names: tuple[str, ...] = samples.class_names
+        self.num_classes: int = len(self.class_names)
         whole, rest = divmod(len(self.image_ids), batch_size)
-        self.steps = whole + (1 if rest and not drop_remainder else 0)
+        self.steps: int = whole + (1 if rest and not drop_remainder else 0)
         self._weights = _rarity(samples.present) ** balance if balance else None
         self._plans: dict[int, tuple[NDArray[np.int64], dict[str, NDArray[np.float32]]]] = {}
         self._next_epoch = 0
@@ -126,7 +131,7 @@ class PhotoSource:
 
     def at_epoch(
         self, epoch: int | None, *, pieces: range = range(1), of: int = 1
-    ) -> tf.data.Dataset:
+    ) -> tf.data.Dataset[tuple[tf.Tensor, tf.Tensor]]:
         """Return the batches of one epoch, or of every batch the pieces for some replicas.
 
         Args:
@@ -172,7 +177,7 @@ class PhotoSource:
             }
             return recolour(images, labels, **drawn)
 
-        def begin(epoch: tf.Tensor) -> tf.data.Dataset:
+        def begin(epoch: tf.Tensor) -> tf.data.Dataset[tuple[tf.Tensor, tf.Tensor]]:
             if endless:
                 epoch = tf.ensure_shape(tf.numpy_function(self._advance, [], tf.int64), ())
             turns = tf.data.Dataset.range(self.steps * len(pieces))

@@ -27,7 +27,7 @@ from deeplab_fashion.training.checkpoints import CheckpointFolder
 from deeplab_fashion.training.loop import Group, Loop
 from deeplab_fashion.training.report import write_report
 from deeplab_fashion.training.schedules import ScheduleName, learning_rate_at
-from deeplab_fashion.training.workers import choose_strategy, from_chief, is_chief
+from deeplab_fashion.training.workers import Strategy, choose_strategy, from_chief, is_chief
 
 __all__ = ["TrainingResult", "fit"]
 
@@ -66,8 +66,8 @@ class TrainingResult:
 
 def fit(
     model: keras.Model,
-    train: tf.data.Dataset,
-    validation: tf.data.Dataset | None = None,
+    train: tf.data.Dataset[tuple[tf.Tensor, tf.Tensor]],
+    validation: tf.data.Dataset[tuple[tf.Tensor, tf.Tensor]] | None = None,
     *,
     epochs: int,
     loss: Callable[[Any, Any], Any] | None = None,
@@ -87,7 +87,7 @@ def fit(
     resume: bool = True,
     seed: int = 0,
     precision: Precision = "auto",
-    strategy: str | tf.distribute.Strategy | None = "auto",
+    strategy: str | Strategy | None = "auto",
     ignore_index: int = 255,
     callbacks: Iterable[keras.callbacks.Callback] = (),
     tensorboard: bool = False,
@@ -343,7 +343,7 @@ class _Run:
     def __init__(
         self,
         folder: Path | None,
-        strategy: tf.distribute.Strategy,
+        strategy: Strategy,
         loop: Loop,
         settings: dict[str, Any],
         resume: bool,
@@ -506,7 +506,7 @@ def _optimizer(
 
 
 def _working_model(
-    model: keras.Model, precision: Precision, strategy: tf.distribute.Strategy
+    model: keras.Model, precision: Precision, strategy: Strategy
 ) -> tuple[keras.Model, Precision]:
     """Return the model to train, a copy where precision or strategy ask for it."""
     replicas = strategy.num_replicas_in_sync
@@ -573,7 +573,7 @@ def _weigh_classes(
 def _check_dataset(name: str, dataset: Any) -> None:
     if not isinstance(dataset, tf.data.Dataset):
         raise TypeError(f"{name} must be a tf.data.Dataset, got {type(dataset).__name__}")
-    spec = dataset.element_spec
+    spec: Any = dataset.element_spec
     if not isinstance(spec, tuple) or len(spec) != 2 or len(spec[0].shape) != 4:
         raise ValueError(
             f"{name} must give batches of (images, labels), images of shape (batch, height, "
@@ -596,7 +596,7 @@ def _count_classes(model: keras.Model) -> int:
     return int(outputs[0].shape[-1])
 
 
-def _count_batches(dataset: tf.data.Dataset) -> int:
+def _count_batches(dataset: tf.data.Dataset[Any]) -> int:
     count = int(dataset.cardinality())
     if count == tf.data.INFINITE_CARDINALITY:
         raise ValueError("train must be finite, but it repeats for ever; leave its repeat() out")
@@ -633,7 +633,7 @@ def _describe(thing: Any) -> Any:
 
 
 def _describe_data(
-    name: str, dataset: tf.data.Dataset | None, source: PhotoSource | None
+    name: str, dataset: tf.data.Dataset[Any] | None, source: PhotoSource | None
 ) -> dict[str, Any]:
     if source is not None:
         return {f"{name}.{key}": value for key, value in source.settings().items()}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from deeplab_fashion.data import PADDING
 from deeplab_fashion.models import logits_of
-from deeplab_fashion.training.workers import local_pieces
+from deeplab_fashion.training.workers import Strategy, local_pieces
 
 __all__ = ["Group", "Loop", "StepOutcome"]
 
@@ -40,7 +40,7 @@ class Loop:
         model: keras.Model,
         loss: Callable[[Any, Any], Any],
         groups: list[Group],
-        strategy: tf.distribute.Strategy,
+        strategy: Strategy,
         *,
         num_classes: int,
         ignore_index: int,
@@ -50,17 +50,25 @@ class Loop:
         loss_scaling: bool,
         seed: int,
     ) -> None:
-        self.model, self.loss, self.groups, self.strategy = model, loss, groups, strategy
-        self.replicas = strategy.num_replicas_in_sync
-        self.num_classes, self.ignore_index = num_classes, ignore_index
-        self.clip_norm, self.accumulate = clip_norm, accumulate
+        self.model: keras.Model = model
+        self.loss: Callable[[Any, Any], Any] = loss
+        self.groups: list[Group] = groups
+        self.strategy: Strategy = strategy
+        self.replicas: int = strategy.num_replicas_in_sync
+        self.num_classes: int = num_classes
+        self.ignore_index: int = ignore_index
+        self.clip_norm: float | None = clip_norm
+        self.accumulate: int = accumulate
         floats = [v for v in model.weights if tf.as_dtype(v.dtype).is_floating]
-        self.averaged = floats if ema_decay else []
+        self.averaged: list[Any] = floats if ema_decay else []
         self.frozen = False
         with strategy.scope():
-            self.averages = [tf.Variable(v.numpy(), trainable=False) for v in self.averaged]
-            self.scale = tf.Variable(2.0**15 if loss_scaling else 1.0, trainable=False)
-            self.sound_steps = tf.Variable(0, trainable=False, dtype=tf.int64)
+            self.averages: list[tf.Variable] = [
+                tf.Variable(v.numpy(), trainable=False) for v in self.averaged
+            ]
+            scale = tf.constant(2.0**15 if loss_scaling else 1.0)
+            self.scale: tf.Variable = tf.Variable(scale, trainable=False)
+            self.sound_steps: tf.Variable = tf.Variable(tf.zeros((), tf.int64), trainable=False)
             for group in groups:
                 group.optimizer.build(group.variables)
         self.loss_scaling = loss_scaling
@@ -93,10 +101,12 @@ class Loop:
 
     def evaluated_weights(self) -> list[NDArray[Any]]:
         """Return the weights that validation measures: the averages where there are any."""
-        averaged = {id(v): a for v, a in zip(self.averaged, self.averages, strict=True)}
+        averaged: dict[int, Any] = {
+            id(v): a for v, a in zip(self.averaged, self.averages, strict=True)
+        }
         return [np.asarray(averaged.get(id(v), v).numpy()) for v in self._weights]
 
-    def distribute(self, dataset: tf.data.Dataset, source: Any, epoch: int | None) -> Any:
+    def distribute(self, dataset: tf.data.Dataset[Any], source: Any, epoch: int | None) -> Any:
         """Return the batches of an epoch, split over the replicas."""
         if source is not None:
             pieces, total = local_pieces(self.strategy)
@@ -116,7 +126,7 @@ class Loop:
 
     def _pad(self, images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Fill a batch up with ignored images, so that no replica's part is empty."""
-        missing = -tf.shape(images)[0] % self.replicas
+        missing = tf.math.floormod(-tf.shape(images)[0], self.replicas)
 
         def pad(tensor: tf.Tensor, value: int) -> tf.Tensor:
             after = tf.concat([[missing], tf.zeros(tf.rank(tensor) - 1, tf.int32)], 0)
@@ -173,7 +183,7 @@ class Loop:
             steps = tf.where(sound, self.sound_steps + 1, tf.zeros((), tf.int64))
             grown = tf.where(steps >= _GROWTH_STEPS, self.scale * 2, self.scale)
             self.scale.assign(tf.where(sound, grown, tf.maximum(self.scale / 2, 1.0)))
-            self.sound_steps.assign(steps % _GROWTH_STEPS)
+            self.sound_steps.assign(tf.math.floormod(steps, _GROWTH_STEPS))
         return value, local(count)[0], taken, local(beyond)[0] > 0
 
     def _gradients(
@@ -189,7 +199,8 @@ class Loop:
                 value = tf.add_n([value, *penalties]) / self.accumulate
                 scaled = value * self.scale
             zero = tf.UnconnectedGradients.ZERO
-            return value, tape.gradient(scaled, variables, unconnected_gradients=zero)
+            slopes: Any = tape.gradient(scaled, variables, unconnected_gradients=zero)
+            return value, slopes
 
         if self.accumulate == 1:
             return once(images, labels)
@@ -218,7 +229,7 @@ class Loop:
 
     def _label_map(self, labels: tf.Tensor) -> tf.Tensor:
         if labels.shape.rank == 4 and labels.shape[-1] == 1:
-            labels = labels[..., 0]
+            labels = tf.squeeze(labels, -1)
         elif labels.shape.rank == 4:
             hot = tf.argmax(labels, axis=-1, output_type=tf.int32)
             labels = tf.where(tf.reduce_any(labels != 0, axis=-1), hot, self.ignore_index)

@@ -95,7 +95,7 @@ def _photos(model: keras.Model, source: PhotoSource, class_names: Sequence[str])
     for index in range(len(source.image_ids)):
         image, truth = source.read(index)
         counts = scores.confusion_matrix(
-            truth, predict(image).numpy(), len(class_names), ignore_index=IGNORE
+            truth, predict(tf.constant(image)).numpy(), len(class_names), ignore_index=IGNORE
         )
         measured.append((float(scores.mean_iou(counts)), index))
     ranked = sorted(item for item in measured if np.isfinite(item[0]))
@@ -106,7 +106,7 @@ def _photos(model: keras.Model, source: PhotoSource, class_names: Sequence[str])
         parts.append(f"<h2>{title}</h2>")
         for score, index in chosen:
             image, truth = source.read(index)
-            labels = predict(image).numpy()
+            labels = predict(tf.constant(image)).numpy()
             pictures = [plotting.overlay(image, part, class_names) for part in (truth, labels)]
             caption = f"{source.image_ids[index]}: truth and prediction, mean IoU {score:.3f}"
             parts.append(_figure(pictures, caption, kind="photos"))

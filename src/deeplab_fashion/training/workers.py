@@ -3,8 +3,9 @@
 import functools
 import json
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import keras
 import numpy as np
@@ -13,11 +14,28 @@ from numpy.typing import NDArray
 
 from deeplab_fashion.errors import TrainingError
 
+if TYPE_CHECKING:
+
+    class Strategy(Protocol):
+        """``tf.distribute.Strategy`` as far as it is used here; TensorFlow has no types of it."""
+
+        num_replicas_in_sync: int
+        cluster_resolver: Any
+
+        def scope(self) -> AbstractContextManager[Any]: ...
+        def run(self, fn: Callable[..., Any], args: tuple[Any, ...] = ()) -> Any: ...
+        def experimental_local_results(self, value: Any) -> tuple[Any, ...]: ...
+        def distribute_datasets_from_function(self, dataset_fn: Callable[[Any], Any]) -> Any: ...
+        def experimental_distribute_dataset(self, dataset: Any) -> Any: ...
+
+else:
+    Strategy = tf.distribute.Strategy
+
 __all__ = ["choose_strategy", "from_chief", "is_chief", "join_workers", "local_pieces"]
 
 
 @functools.cache
-def join_workers() -> tf.distribute.Strategy:
+def join_workers() -> Strategy:
     """Meet the other machines of ``TF_CONFIG``; call it before anything else uses TensorFlow.
 
     Every machine runs the same program with its own ``task.index``. The call waits until all have
@@ -42,25 +60,25 @@ def join_workers() -> tf.distribute.Strategy:
             f"got {os.environ.get('TF_CONFIG')!r}"
         ) from None
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        joined: Strategy = tf.distribute.MultiWorkerMirroredStrategy()
     except RuntimeError as error:
         raise TrainingError(
             f"cannot join the {len(workers)} workers of TF_CONFIG: {error}; call "
             "deeplab_fashion.training.join_workers() as the program's first use of TensorFlow, "
             "before models and datasets are made"
         ) from error
+    return joined
 
 
-def choose_strategy(
-    strategy: str | tf.distribute.Strategy | None, model: keras.Model
-) -> tf.distribute.Strategy:
+def choose_strategy(strategy: str | Strategy | None, model: keras.Model) -> Strategy:
     """Return the strategy that ``fit`` works under."""
     if isinstance(strategy, tf.distribute.Strategy):
-        return strategy
+        return cast("Strategy", strategy)
+    active: Strategy = tf.distribute.get_strategy()
     if strategy is None:
-        return tf.distribute.get_strategy()
+        return active
     homes = [getattr(v.value, "distribute_strategy", None) for v in model.weights[:1]]
-    built_in = homes[0] if homes and homes[0] else tf.distribute.get_strategy()
+    built_in: Strategy = homes[0] if homes and homes[0] else active
     if strategy == "multi-worker":
         joined = isinstance(built_in, tf.distribute.MultiWorkerMirroredStrategy)
         return built_in if joined else join_workers()
@@ -70,11 +88,11 @@ def choose_strategy(
             f"got {strategy!r}"
         )
     if built_in.num_replicas_in_sync == 1 and len(tf.config.list_logical_devices("GPU")) > 1:
-        return tf.distribute.MirroredStrategy()
+        built_in = tf.distribute.MirroredStrategy()
     return built_in
 
 
-def local_pieces(strategy: tf.distribute.Strategy) -> tuple[range, int]:
+def local_pieces(strategy: Strategy) -> tuple[range, int]:
     """Return which of a batch's equal pieces this process works on, and how many there are."""
     total = strategy.num_replicas_in_sync
     resolver = strategy.cluster_resolver
@@ -86,7 +104,7 @@ def local_pieces(strategy: tf.distribute.Strategy) -> tuple[range, int]:
     return range(_rank(strategy) * local, (_rank(strategy) + 1) * local), total
 
 
-def _rank(strategy: tf.distribute.Strategy) -> int:
+def _rank(strategy: Strategy) -> int:
     resolver = strategy.cluster_resolver
     if not resolver or not resolver.task_type or not resolver.cluster_spec():
         return 0
@@ -94,14 +112,12 @@ def _rank(strategy: tf.distribute.Strategy) -> int:
     return int(resolver.task_id) + (chiefs if resolver.task_type == "worker" else 0)
 
 
-def is_chief(strategy: tf.distribute.Strategy) -> bool:
+def is_chief(strategy: Strategy) -> bool:
     """Return whether this process writes the files."""
     return _rank(strategy) == 0
 
 
-def from_chief(
-    strategy: tf.distribute.Strategy, arrays: Sequence[NDArray[Any]]
-) -> list[NDArray[Any]]:
+def from_chief(strategy: Strategy, arrays: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
     """Return the chief's arrays in every process; shapes and types are the same in all."""
     pieces, total = local_pieces(strategy)
     if len(pieces) == total:
