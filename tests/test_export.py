@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import deeplab_fashion as df
 from deeplab_fashion import export, photos, samples
 from deeplab_fashion.errors import ExportError
 from deeplab_fashion.inference import Segmenter
@@ -128,12 +129,14 @@ def test_onnx_of_a_fixed_size_and_a_bare_model(colour_model, tmp_path):
 )
 def test_litert_in_floats(dilated, batch, tmp_path, precision, least, close):
     exported = export.to_litert(
-        dilated, tmp_path / "net.tflite", size=(97, 66), precision=precision, min_agreement=least
+        dilated, tmp_path / "net.tflite", precision=precision, min_agreement=least
     )
-    answer = litert(exported.path)(image=batch[:1])
-    truth = expected(dilated, batch[:1])
-    np.testing.assert_allclose(answer["probabilities"], truth, atol=close)
-    assert (answer["labels"] == truth.argmax(axis=-1)).mean() >= least
+    runner = litert(exported.path)
+    for photo in (batch[:1], batch[:1, :50, 3:], batch[1:]):
+        answer = runner(image=photo)
+        truth = expected(dilated, photo)
+        np.testing.assert_allclose(answer["probabilities"], truth, atol=close)
+        assert (answer["labels"] == truth.argmax(axis=-1)).mean() >= least
 
 
 @needs_litert
@@ -160,12 +163,29 @@ def test_litert_in_integers_takes_and_gives_plain_types(colour_model, tmp_path):
 
 
 @needs_litert
-def test_litert_fixes_the_working_size(dilated, tmp_path):
-    exported = export.to_litert(dilated, tmp_path / "net.tflite")
+def test_litert_of_a_fixed_size(dilated, tmp_path):
+    exported = export.to_litert(dilated, tmp_path / "net.tflite", size=(40, 96))
+    assert exported.pixels == 12 * 40 * 96
     shape = litert(exported.path).get_input_details()["image"]["shape"]
-    assert shape.tolist() == [1, 96, 96, 3]
+    assert shape.tolist() == [1, 40, 96, 3]
     with pytest.raises(ValueError, match="precision must be float32, float16 or int8, got 'int4'"):
         export.to_litert(dilated, tmp_path / "net.tflite", precision="int4")
+
+
+@needs_litert
+@needs_onnx
+@pytest.mark.slow
+def test_a_whole_network_frames_photos_of_any_size_in_every_format(tmp_path):
+    keras.utils.set_random_seed(0)
+    model = df.DeepLabV3Plus(
+        4, backbone="mobilenetv2", weights=None, aspp_filters=8, decoder_filters=8
+    )
+    segmenter = Segmenter(model, NAMES, working_size=96)
+    check = [photos.resize(photos.read(samples.photo(0)), size) for size in ((90, 61), (64, 49))]
+    for write in (export.to_onnx, export.to_litert, export.to_saved_model):
+        exported = write(segmenter, tmp_path / write.__name__, check_photos=check)
+        assert exported.agreement >= 0.999
+        assert exported.pixels == 96 * 65 + 96 * 74
 
 
 def test_size_must_be_the_models_own(tmp_path, colour_model):

@@ -179,8 +179,7 @@ def to_litert(
     Args:
         model: A segmenter, or a Keras model from RGB in [0, 255] to class scores.
         path: The file to write.
-        size: (height, width) of the photos, which a LiteRT file fixes; the segmenter's working
-            size when left out.
+        size: (height, width) of the photos; None leaves both free where the model does.
         precision: "float16" halves the file; "int8" quarters it and computes in integers.
         representative: Photos from which "int8" learns the range of each value; the packaged
             sample photos when left out.
@@ -201,8 +200,6 @@ def to_litert(
         raise ValueError(f"precision must be float32, float16 or int8, got {precision!r}")
     (interpreter,) = _needed("litert", "ai_edge_litert.interpreter")
     network, about = _taken_apart(model)
-    if size is None:
-        size = _fixed_size(network) or about["working_size"]
     module: Any = tf.Module()
     # The converter finds a network's weights through TensorFlow's own tracking alone.
     module.weights = [variable.value for variable in network.variables]

@@ -218,12 +218,21 @@ class PadToMultiple(keras.layers.Layer):
         """Return (batch, framed height, framed width, channels)."""
         if all(side is not None and side % self.multiple == 0 for side in inputs.shape[1:3]):
             return inputs
-        # not `-size % multiple`: converters to ONNX take the remainder of a negative number wrongly
-        beyond = tf.math.floormod(tf.shape(inputs)[1:3], self.multiple)
-        room = tf.math.floormod(self.multiple - beyond, self.multiple)
-        sides = tf.stack([room // 2, room - room // 2], axis=1)
-        framed = tf.pad(inputs, tf.pad(sides, [[1, 1], [0, 0]]), constant_values=self.value)
-        return tf.ensure_shape(framed, self.compute_output_shape(inputs.shape))
+        # Joined, not tf.pad: behind paddings that are computed the LiteRT converter no longer knows
+        # the channels. Not `-size % multiple`: ONNX converters take that remainder wrongly.
+        framed = inputs
+        for axis in (1, 2):
+            shape = tf.unstack(tf.shape(framed))
+            room = (self.multiple - shape[axis] % self.multiple) % self.multiple
+            before, after = (
+                tf.fill(
+                    [*shape[:axis], side, *shape[axis + 1 :]], tf.cast(self.value, inputs.dtype)
+                )
+                for side in (room // 2, room - room // 2)
+            )
+            framed = tf.concat([before, framed, after], axis)
+        framed.set_shape(self.compute_output_shape(inputs.shape))
+        return framed
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return the framed size with the input's channels."""
@@ -257,9 +266,8 @@ class CropToMatch(keras.layers.Layer):
         height, width = tf.unstack(tf.shape(reference)[1:3])
         top, left = tf.unstack((tf.shape(features)[1:3] - tf.shape(reference)[1:3]) // 2)
         cropped = features[:, top : top + height, left : left + width]
-        return tf.ensure_shape(
-            cropped, self.compute_output_shape([features.shape, reference.shape])
-        )
+        cropped.set_shape(self.compute_output_shape([features.shape, reference.shape]))
+        return cropped
 
     def compute_output_shape(self, input_shape: Sequence[Shape]) -> Shape:
         """Return the reference's height and width with the features' channels."""
@@ -498,9 +506,7 @@ class ImagePooling(keras.layers.Layer):
         """Return (batch, height, width, filters), the same value at every pixel of an image."""
         mean = tf.reduce_mean(tf.cast(inputs, tf.float32), axis=(1, 2), keepdims=True)
         projected = self.projection(tf.cast(mean, inputs.dtype), training=training)
-        shape = tf.shape(inputs)
-        spread = tf.broadcast_to(projected, (shape[0], shape[1], shape[2], self.filters))
-        return tf.ensure_shape(spread, (*inputs.shape[:3], self.filters))
+        return projected + tf.zeros_like(inputs[..., :1])
 
     def compute_output_shape(self, input_shape: Shape) -> Shape:
         """Return the input's size with ``filters`` channels."""
