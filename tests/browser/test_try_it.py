@@ -70,11 +70,11 @@ def chromium():
 
 
 class Server(ThreadingHTTPServer):
-    """Serves the site and keeps what it was asked for; ``headers`` are sent along."""
+    """Serves the site but for what is ``absent``, and keeps what it was ``asked`` for."""
 
     def __init__(self, headers):
         super().__init__(("127.0.0.1", 0), partial(Handler, directory=SITE))
-        self.headers, self.asked = headers, []
+        self.headers, self.asked, self.absent = headers, [], set()
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, request, client_address):
@@ -93,6 +93,12 @@ class Handler(SimpleHTTPRequestHandler):
         for name, value in self.server.headers.items():
             self.send_header(name, value)
         super().end_headers()
+
+    def do_GET(self):
+        if Path(self.path).name in self.server.absent:
+            self.send_error(404)
+        else:
+            super().do_GET()
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -263,6 +269,16 @@ def test_a_file_that_is_no_photo_is_named_and_the_next_one_segmented(visit, phot
         )
         assert page.page.get_by_role("alert").is_visible()
         assert page.page.locator("#try-it-result").is_hidden()
+    assert page.choose(photos / "tiny.png") is None
+
+
+def test_a_network_that_did_not_arrive_is_asked_for_again(visit, photos):
+    page = visit()
+    page.server.absent.add("fashion-main.onnx.gz")
+    assert page.choose(photos / "tiny.png") == (
+        "The network could not be loaded. model/fashion-main.onnx.gz: 404 Not Found"
+    )
+    page.server.absent.clear()
     assert page.choose(photos / "tiny.png") is None
 
 

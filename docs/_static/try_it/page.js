@@ -30,6 +30,7 @@ const samples = part("samples", HTMLUListElement);
 const status = part("status", HTMLParagraphElement);
 const problem = part("problem", HTMLParagraphElement);
 const progress = part("progress", HTMLProgressElement);
+const amount = part("amount", HTMLElement);
 const result = part("result", HTMLElement);
 const picture = part("picture", HTMLDivElement);
 const photo = part("photo", HTMLImageElement);
@@ -39,15 +40,18 @@ const opacity = part("opacity", HTMLInputElement);
 const classes = part("classes", HTMLTableSectionElement);
 const save = part("save", HTMLAnchorElement);
 
-/** @param {string} text */
+/** @param {string} text Read out by a screen reader whenever it changes. */
 function tell(text) {
-  status.textContent = text;
+  if (status.textContent !== text) {
+    status.textContent = text;
+  }
 }
 
 /** @param {string} text */
 function fail(text) {
   tell("");
   progress.hidden = true;
+  amount.textContent = "";
   problem.textContent = text;
   problem.hidden = false;
 }
@@ -117,18 +121,18 @@ function start(about) {
 
   worker.addEventListener("message", (event) => {
     const answer = /** @type {Answer} */ (event.data);
-    if (answer.id !== latest) {
-      return;
+    if (answer.id !== latest && answer.kind !== "loading") {
+      return; // another photo was chosen meanwhile
     }
     progress.hidden = answer.kind === "done" || answer.kind === "failed";
     if (answer.kind === "loading") {
       progress.max = answer.total;
       progress.value = answer.loaded;
-      const [here, all] = [answer.loaded, answer.total].map(megabytes);
-      progress.textContent = `${here} of ${all} MB`;
-      tell(`Loading the network, once: ${here} of ${all} MB`);
+      amount.textContent = `${megabytes(answer.loaded)} of ${megabytes(answer.total)} MB`;
+      tell("Loading the network …");
     } else if (answer.kind === "computing") {
       progress.removeAttribute("value");
+      amount.textContent = "";
       tell("Looking for clothes …");
     } else if (answer.kind === "failed") {
       fail(answer.reason);
@@ -179,9 +183,11 @@ function start(about) {
     const button = document.createElement("button");
     button.type = "button";
     button.append(image);
-    button.addEventListener("click", async () => {
-      const response = await fetch(image.src);
-      take(await response.blob(), path.replace(/.*\//, ""));
+    button.addEventListener("click", () => {
+      fetch(image.src)
+        .then((response) => response.blob())
+        .then((blob) => take(blob, path.replace(/.*\//, "")))
+        .catch((error) => fail(`${image.alt} could not be loaded: ${error.message}`));
     });
     const item = document.createElement("li");
     item.append(button);
@@ -197,6 +203,8 @@ function start(about) {
     title.append(swatch, name);
     row.append(title, row.insertCell());
   }
+  const size = megabytes(about.runtime.bytes + about.model.bytes);
+  part("private", HTMLElement).append(` The first photo loads the network, ${size} MB.`);
   file.disabled = false;
   tell("");
 }

@@ -43,7 +43,7 @@ const beside = (path) => new URL(path, import.meta.url).href;
 async function fetched(part, arrived) {
   const response = await fetch(beside(part.path));
   if (!response.ok || !response.body) {
-    throw new Error(`${part.path} could not be loaded: ${response.status} ${response.statusText}`);
+    throw new Error(`${part.path}: ${response.status} ${response.statusText}`);
   }
   const chunks = [];
   const reader = response.body.getReader();
@@ -112,7 +112,7 @@ async function segment({ photo, about }, say) {
   session ??= loaded(about, (loaded, total) => say({ kind: "loading", loaded, total }));
   const network = await session.catch((error) => {
     session = undefined; // the next photo tries again
-    throw error;
+    throw new Error(`The network could not be loaded. ${error.message}`);
   });
   say({ kind: "computing" });
   const start = performance.now();
