@@ -2,12 +2,15 @@
 
 import importlib
 import pkgutil
+import re
 from importlib.metadata import version as installed_version
 from operator import attrgetter
 
+from numpy.typing import ArrayLike, DTypeLike
 from sphinx.ext.napoleon import GoogleDocstring
 from sphinx.util import logging
 from sphinx.util.nodes import make_refnode
+from sphinx.util.typing import stringify_annotation
 
 import deeplab_fashion
 
@@ -37,8 +40,9 @@ napoleon_numpy_docstring = False
 # The build reads no network, so names of other packages are text, not links.
 nitpick_ignore_regex = [
     (r"py:.*", r"(numpy|np|tensorflow|tf|keras|PIL|collections|pathlib|typing|argparse)(\..+)?"),
-    (r"py:.*", r"(NDArray|Image|Path|Any|Self|Unpack|Callable|Iterable|Iterator|Sequence|Mapping)"),
-    (r"py:.*", r"(Literal|Collection|int64|uint8|float32|float64|integer|bool_|bool)"),
+    (r"py:.*", r"(NDArray|ArrayLike|DTypeLike|Image|Path|Any|Self|Unpack|Callable|Iterable)"),
+    (r"py:.*", r"(Iterator|Sequence|Mapping|Literal|Collection)"),
+    (r"py:.*", r"(int64|uint8|float32|float64|integer|bool_|bool)"),
     (r"py:exc", r"\w*(Error|Warning)"),  # Python's own; ours are found by `resolve_short_name`
     (r"py:class", r"deeplab_fashion\..*\._\w+"),  # private bases, shown for what they inherit
 ]
@@ -59,6 +63,19 @@ def keep_properties(app, what, name, obj, options, lines):
     """Put back what `convert_properties` made, after Napoleon had its turn."""
     if name in app.env.temp_data:
         lines[:] = app.env.temp_data.pop(name)
+
+
+def name_array_types(app, what, name, obj, options, signature, returns):
+    """Write numpy's names of types in signatures, where autodoc shows what they stand for."""
+
+    def named(text):
+        for alias, short in ((ArrayLike, "ArrayLike"), (DTypeLike, "DTypeLike")):
+            text = text.replace(stringify_annotation(alias, "smart"), short)
+        text = re.sub(r"<function (\w+)>", r"\1", text)  # a default; else it cannot be parsed
+        array = r"~numpy\.ndarray\[tuple\[~typing\.Any, \.\.\.\], ~numpy\.dtype\[(.+?)\]\]"
+        return re.sub(array, r"NDArray[\1]", text)
+
+    return signature and named(signature), returns and named(returns)
 
 
 def resolve_short_name(app, env, node, contnode):
@@ -97,5 +114,6 @@ def setup(app):
     """Register what is defined above."""
     app.connect("autodoc-process-docstring", convert_properties, priority=400)
     app.connect("autodoc-process-docstring", keep_properties, priority=600)
+    app.connect("autodoc-process-signature", name_array_types)
     app.connect("missing-reference", resolve_short_name)
     app.connect("env-check-consistency", check_completeness)
