@@ -42,7 +42,7 @@ class CompiledInference:
 
     def __call__(self, images: Any) -> NDArray[Any]:
         """Return the model's output for (batch, height, width, channels) as an array."""
-        answer: NDArray[Any] = self._function(tf.constant(images, self._dtype)).numpy()
+        answer: NDArray[Any] = self._function(tf.constant(images, self._dtype))[0].numpy()
         return answer
 
 
@@ -94,17 +94,17 @@ def compile_inference(
         except ValueError:
             if precision != "auto":
                 raise
-    if half is None or precision == "bfloat16":
-        network, kind = (model, "float32") if half is None else (half, "bfloat16")
-        return CompiledInference(_frozen(network, input_dtype, then)[0], kind)
-    photos = tf.constant(_photos(model) if check is None else check, input_dtype)
-    made, labels = {}, {}
-    for kind, network in (("float32", model), ("bfloat16", half)):
-        made[kind], scores = _frozen(network, input_dtype, then)
-        labels[kind] = tf.argmax(scores(photos), axis=-1).numpy()
-    agreement = np.mean(labels["float32"] == labels["bfloat16"])
-    chosen = "bfloat16" if agreement >= _AGREEMENT else "float32"
-    return CompiledInference(made[chosen], chosen)
+    if half is not None:
+        function = _frozen(half, input_dtype, then)
+        if precision == "bfloat16":
+            return CompiledInference(function, "bfloat16")
+        photos = tf.constant(_photos(model) if check is None else check, input_dtype)
+        # as a graph, which lets go of each layer's output once it is used
+        exact = tf.function(lambda x: logits_of(model(x, training=False)), autograph=False)
+        own = tf.argmax(exact(tf.cast(photos, tf.float32)), axis=-1)
+        if np.mean(own == tf.argmax(function(photos)[1], axis=-1)) >= _AGREEMENT:
+            return CompiledInference(function, "bfloat16")
+    return CompiledInference(_frozen(model, input_dtype, then), "float32")
 
 
 def with_constants(
@@ -162,10 +162,8 @@ def _photos(model: keras.Model) -> NDArray[np.uint8]:
     return np.concatenate([rgb, *[grey] * (channels - 3)], axis=-1)
 
 
-def _frozen(
-    model: keras.Model, input_dtype: str, then: Callable[[Any], Any] | None
-) -> tuple[Any, Any]:
-    """Return the network with ``then`` behind it, and without, as functions of constants."""
+def _frozen(model: keras.Model, input_dtype: str, then: Callable[[Any], Any] | None) -> Any:
+    """Return the network as a function of constants, to ``then`` of its scores and the scores."""
 
     def answer(images: Any) -> Any:
         output = model(tf.cast(images, tf.float32), training=False)
@@ -185,7 +183,7 @@ def _frozen(
         [wrapped.graph.get_tensor_by_name(tensor.name) for tensor in tensors]
         for tensors in (frozen.inputs, frozen.outputs)
     )
-    return wrapped.prune(feeds, fetches[0]), wrapped.prune(feeds, fetches[1])
+    return wrapped.prune(feeds, fetches)
 
 
 def _fold_batch_norms(graph: GraphDef) -> None:
