@@ -15,7 +15,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PYTHONPYCACHEPREFIX = $(OUT)/pycache
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test coverage check lint types docs clean
+.PHONY: demo test coverage mutation check lint types docs clean
 .DEFAULT_GOAL := demo
 
 # Train a small model for a few steps on the packaged photos and segment one of them.
@@ -36,8 +36,15 @@ test: $(call STAMP,dev)
 coverage: $(call STAMP,dev)
 	mkdir -p $(OUT)
 	cd $(OUT) && COVERAGE_FILE=$(OUT)/.coverage DEEPLAB_FASHION_SITE=$(OUT)/html $(RUN) -m pytest -c $(SOURCE)/pyproject.toml --rootdir $(SOURCE) \
-	  -o cache_dir=$(OUT)/pytest_cache -n 2 --dist loadfile -q --cov=deeplab_fashion --cov-branch \
+	  -o cache_dir=$(OUT)/pytest_cache -n 2 --dist loadfile -q \
+	  --cov --cov-config=$(SOURCE)/pyproject.toml --cov-fail-under=95 \
 	  --cov-report=term-missing:skip-covered --cov-report=html:$(OUT)/coverage $(PYTEST_ARGS) $(SOURCE)/tests
+
+# Whether the ground floor's tests notice damage to it: some hundred changed operators and numbers,
+# each tried by itself. The report lies in build/mutation.md.
+mutation: $(call STAMP,dev)
+	$(RUN) -m pip install -q -r $(SOURCE)/requirements/mutation.txt
+	$(RUN) $(SOURCE)/benchmarks/mutation.py --work $(OUT)/mutation --out $(OUT)/mutation.md $(MUTATION_ARGS)
 
 # What continuous integration checks beside the tests.
 check: lint types docs
@@ -53,7 +60,7 @@ types: $(call STAMP,dev)
 	cd $(OUT) && PATH=$(VENV)/bin:$$PATH $(PYRIGHT) --verifytypes deeplab_fashion --ignoreexternal > pyright.txt || { cat pyright.txt; exit 1; }
 	@tail -n 4 $(OUT)/pyright.txt
 
-# The pages are built from a copy, in which the tutorials' own examples draw the pictures, and to
+# The pages are built from a copy, in which the examples of some draw their own pictures, and to
 # which npm brings what one page runs in the browser.
 DRAWN := tutorials/first_masks.md tutorials/own_annotations.md explanation/run_length_forms.md
 docs: $(call STAMP,dev)

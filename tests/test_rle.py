@@ -479,7 +479,8 @@ def test_coco_objects_that_are_refused(obj, error, reason):
 
 @pytest.mark.parametrize(
     "size",
-    [(3,), (3, 3, 1), (-3, -3), (3.0, 3), ("3", "3"), "33", None, 9, (True, 9), {3, 4}, (3, None),
+    [(3,), (3, 3, 1), (-3, -3), (-1, 3), (3, -1), (3.0, 3), ("3", "3"), "33", None, 9, (True, 9),
+     {3, 4}, (3, None),
      (2**32, 2**32), (2**70, 0), (float("nan"), 3), np.array([3.0, 3.0]), [[3], [3]]],
 )  # fmt: skip
 def test_sizes_that_are_refused(size):
