@@ -22,7 +22,7 @@ NAMES = ("background", "red", "green", "blue")
 def needs(*modules):
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     return pytest.mark.skipif(
-        bool(missing), reason=f"needs {', '.join(missing)}: requirements/export.txt"
+        bool(missing), reason=f"needs {', '.join(missing)}: the extras onnx and litert"
     )
 
 
