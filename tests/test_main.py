@@ -105,6 +105,18 @@ def test_a_submission_holds_finished_and_new_photos(photo, model_file, tmp_path)
         assert record.regions[0].bbox == (0, 40, 60, 80)
 
 
+def test_what_is_done_already_is_counted_and_done_again_if_asked(
+    photo, model_file, tmp_path, capsys
+):
+    arguments = ("segment", photo, "--model", model_file, "--out", tmp_path / "m")
+    assert run(*arguments) == 0
+    done = capsys.readouterr().out
+    assert run(*arguments) == 0
+    assert capsys.readouterr().out.startswith("1 already done and left as they were (--fresh does")
+    assert run(*arguments, "--fresh") == 0
+    assert capsys.readouterr().out == done
+
+
 def test_segment_goes_on_after_a_broken_photo(photo, model_file, tmp_path, capsys):
     (tmp_path / "broken.jpg").write_bytes(b"no photo")
     out = tmp_path / "masks"
@@ -136,6 +148,9 @@ def test_segment_passes_its_options_on(photo, model_file, tmp_path, capsys):
         (("segment", "a.jpg", "--tile", "3"), "--tile: must be a number, at least 16, got '3'"),
         (("segment", "a.jpg", "--working-size", "12xx"), "HEIGHTxWIDTH of at least 16 pixels"),
         (("train", "--images", "a"), "--annotations"),
+        (("train", "--epochs", "some"), "--epochs: must be a number, at least 1, got 'some'"),
+        (("train", "--validation-share", "1"), "must be a number, 0 to 0.9, got '1'"),
+        (("segment", "a.jpg", "--tile", "nan"), "must be a number, at least 16, got 'nan'"),
         (("export", "pdf", "a"), "invalid choice: 'pdf'"),
         (("unheard-of",), "invalid choice: 'unheard-of'"),
     ],
@@ -153,6 +168,10 @@ def test_wrong_usage_exits_with_2(arguments, message, capsys):
         (("evaluate", "--annotations", "a.txt", "--images", "."), ".csv or .json file, got a.txt"),
         (("evaluate", "--annotations", "none.csv", "--images", "."), "none.csv"),
         (("evaluate", "--annotations", "{csv}", "--images", "."), "0007"),
+        (
+            ("evaluate", "--annotations", "{header}", "--images", "."),
+            "header.csv holds no annotated",
+        ),
         (("evaluate", "--annotations", "{csv}", "--images", "{samples}"), "46"),
     ],
 )
@@ -160,7 +179,10 @@ def test_failed_work_exits_with_1_and_one_line(
     arguments, message, photo, model_file, tmp_path, capsys
 ):
     (tmp_path / "empty").mkdir()
+    header = df.samples.annotations_path().read_text().partition("\n")[0]
+    (tmp_path / "header.csv").write_text(header)
     places = {
+        "header": tmp_path / "header.csv",
         "photo": photo,
         "model": model_file,
         "empty": tmp_path / "empty",
@@ -195,7 +217,21 @@ def test_evaluate_counts_at_the_photos_own_size(main_model_file, tmp_path, capsy
     assert table[-1].startswith("pixel accuracy")
 
 
-def test_train_then_segment(tmp_path, capsys, monkeypatch):
+def test_faulty_photos_are_left_out_and_named_if_asked(main_model_file, tmp_path, capsys):
+    for path in SAMPLES.glob("*.jpg"):
+        shutil.copy(path, tmp_path)
+    (tmp_path / "0007.jpg").unlink()
+    arguments = ("--annotations", df.samples.annotations_path(), "--images", tmp_path, "--quiet")
+    arguments += ("--label-map", "ccp", "--model", main_model_file, "--json", "--skip-broken")
+    assert run("evaluate", *arguments) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["photos"] == 11
+    assert "left out: " in printed.err
+    assert "0007" in printed.err
+
+
+@pytest.fixture
+def tiny_backbone(monkeypatch):
     import keras
 
     from deeplab_fashion import backbones
@@ -208,6 +244,37 @@ def test_train_then_segment(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(backbones, "_REGISTRY", {})
     backbones.register("tiny", tiny, features={s: f"to_{s}" for s in (4, 8, 16, 32)})
+
+
+def test_training_is_validated_on_other_files_or_not_at_all(tiny_backbone, tmp_path, capsys):
+    csv = df.samples.annotations_path()
+    arguments = ["train", "--annotations", csv, "--images", SAMPLES, "--label-map", "ccp"]
+    arguments += ["--backbone", "tiny", "--weights", "none", "--size", "32", "--epochs", "1"]
+    lines = csv.read_text().splitlines()
+    few = [line for line in lines if line.startswith(("ImageId", lines[1].partition(",")[0]))]
+    (tmp_path / "few.csv").write_text("\n".join(few))
+    own = ["--validation-annotations", tmp_path / "few.csv", "--run-dir", tmp_path / "own"]
+    assert run(*arguments, *own) == 0
+    told, score = capsys.readouterr().out.splitlines()[-2:]
+    model = tmp_path / "own" / "segmenter.keras"
+    assert told == f"Trained on 12 photos; the model of epoch 1 lies in {model}"
+    assert score.startswith("Mean IoU on 1 validation photos: ")
+
+    none = [
+        "--validation-share",
+        "0",
+        "--run-dir",
+        tmp_path / "none",
+        "--out",
+        tmp_path / "x.keras",
+    ]
+    assert run(*arguments, *none) == 0
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told == f"Trained on 12 photos; the model of epoch 1 lies in {tmp_path / 'x.keras'}"
+    assert Segmenter.load(tmp_path / "x.keras").class_names == df.taxonomy.MAIN_CLASSES
+
+
+def test_train_then_segment(tiny_backbone, tmp_path, capsys):
     arguments = ["--annotations", df.samples.annotations_path(), "--images", SAMPLES, "--quiet"]
     arguments += ["--label-map", "ccp", "--backbone", "tiny", "--weights", "none", "--json"]
     arguments += ["--size", "32", "--epochs", "1", "--batch-size", "6", "--no-augmentation"]
@@ -303,3 +370,28 @@ def test_ctrl_c_leaves_no_half_written_file(photo, model_file, tmp_path):
         else:
             with Image.open(path) as picture:
                 picture.load()
+
+
+def test_a_reader_that_has_gone_is_no_failure_to_report():
+    program = [sys.executable, "-m", "deeplab_fashion", "info"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(program, env=buffered, **pipes) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
+def test_what_tensorflow_says_is_shown_if_it_does_not_load(tmp_path):
+    (tmp_path / "tensorflow.py").write_text(
+        "import sys\nprint('no such instruction', file=sys.stderr)\nraise ImportError('broken')\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-m", "deeplab_fashion", "segment", "photo.jpg"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr.splitlines() == ["no such instruction", "deeplab-fashion: error: broken"]

@@ -65,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     log.setLevel(logging.CRITICAL)
     try:
         status: int = given.run(given)
+        sys.stdout.flush()  # while a reader that has gone can be dealt with
     except KeyboardInterrupt:
         _complain("stopped; files already written are whole")
         return 1
