@@ -41,6 +41,9 @@ def DeepLabV3Plus(  # noqa: N802 - reads as the class of network that it builds
 ) -> keras.Model:
     """Build a DeepLabV3+ network: dilated backbone, ASPP, decoder.
 
+    It works on photos framed in grey up to whole multiples of ``output_stride``, where fine and
+    coarse features lie alike at every size, and cuts the frame off its answer.
+
     Args:
         num_classes: Channels of the output, background included. At least 1.
         backbone: One of ``deeplab_fashion.backbones.names()``.
