@@ -1,5 +1,7 @@
 """Fixtures that several test files share."""
 
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,30 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("needs the real data in ../shared, which is not beside this checkout")
     return SHARED
+
+
+@pytest.fixture(scope="session", autouse=True)
+def measured_in_tensorflows_threads():
+    """Let coverage see what TensorFlow calls from its own threads, which Python does not trace."""
+    trace = threading.gettrace()
+    if trace is None:
+        yield
+        return
+    import tensorflow as tf
+
+    numpy_function = tf.numpy_function
+
+    def traced(function, *arguments, **options):
+        def call(*inputs):
+            if sys.gettrace() is None:
+                sys.settrace(trace)
+            return function(*inputs)
+
+        return numpy_function(call, *arguments, **options)
+
+    tf.numpy_function = traced
+    yield
+    tf.numpy_function = numpy_function
 
 
 @pytest.fixture(scope="session")

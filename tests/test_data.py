@@ -157,6 +157,9 @@ class TestPhotos:
         for name in ("missing.jpg", "text.jpg", "cut.jpg"):
             with pytest.raises(ImageError, match=name):
                 photos.read(tmp_path / name)
+        Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "heat.tiff")
+        with pytest.raises(ImageError, match=r"heat.tiff: .* this one holds floats \(mode F\)"):
+            photos.read(tmp_path / "heat.tiff")
 
 
 class TestBatches:
@@ -482,6 +485,15 @@ class TestShards:
         assert [r["image_id"].numpy().decode() for r in rows] == [r.image_id for r in records]
         labels = tf.io.decode_png(rows[3]["labels"])[..., 0]
         assert np.array_equal(labels, records[3].to_labels(CCP_TO_MAIN, output_size=(8, 8)))
+
+    def test_what_cannot_be_asked_of_files(self, records: Any, tmp_path: Path) -> None:
+        with pytest.raises(ValueError, match="photos_per_shard must be at least 1, got 0"):
+            df.data.write_tfrecords(records, CCP_TO_MAIN, tmp_path, size=(8, 8), photos_per_shard=0)
+        df.data.write_tfrecords(records, CCP_TO_MAIN, tmp_path, size=(8, 8))
+        with pytest.raises(ValueError, match=r"of the files, \(8, 8\), .* got \(16, 8\)"):
+            df.data.read_tfrecords(tmp_path, size=(16, 8), batch_size=1)
+        with pytest.raises(ValueError, match="'memory' or None for TFRecord files, got 'disk'"):
+            df.data.read_tfrecords(tmp_path, batch_size=1, cache="disk")
 
     def test_damage_is_named(self, records: Any, tmp_path: Path) -> None:
         (file,) = df.data.write_tfrecords(records, CCP_TO_MAIN, tmp_path, size=(8, 8))

@@ -136,6 +136,9 @@ def test_curves_keep_proportion_and_break_where_a_value_is_missing():
     assert up[2][0] - up[1][0] == pytest.approx(up[1][0] - up[0][0], abs=0.2)
     assert len(after) == 2
     assert after[0][1] == after[1][1]
+    nan = float("nan")
+    gap = points_of(plotting.curves({"a": [nan, 1.0, 2.0, nan, nan, 2.0, 1.0, nan]}))
+    assert [len(run) for run in gap] == [2, 2]
 
 
 def test_curves_escape_names_and_draw_a_lone_value():
@@ -150,6 +153,8 @@ def test_curves_escape_names_and_draw_a_lone_value():
 def test_curves_need_a_finite_value():
     with pytest.raises(ValueError, match="must hold a finite value"):
         plotting.curves({"loss": [float("nan")]})
+    with pytest.raises(ValueError, match=r"size must be at least \(120, 200\), got \(119, 200\)"):
+        plotting.curves({"loss": [1.0, 2.0]}, size=(119, 200))
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3), (5, 7, 4)])

@@ -93,6 +93,8 @@ def test_a_hole_survives_in_the_polygon_and_tolerance_simplifies():
     from deeplab_fashion.rle import polygons_to_mask
 
     np.testing.assert_array_equal(polygons_to_mask(ring.polygons(), (60, 60)), labels == 1)
+    with pytest.raises(ValueError, match="tolerance must be at least 0, got -1"):
+        ring.polygons(tolerance=-1)
     simple = ring.polygons(tolerance=1.0)
     assert len(simple[0]) < len(ring.polygons()[0]) / 3
     differing = (polygons_to_mask(simple, (60, 60)) != (labels == 1)).mean()
