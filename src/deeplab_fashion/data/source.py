@@ -185,8 +185,11 @@ class PhotoSource:
 
         endless = epoch is None
         first = tf.constant(epoch or 0, tf.int64)
-        dataset = tf.data.Dataset.from_tensors(first).flat_map(begin)
-        dataset = dataset.map(load, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        as_written = tf.autograph.experimental.do_not_convert  # no branch hangs on a tensor
+        dataset = tf.data.Dataset.from_tensors(first).flat_map(as_written(begin))
+        dataset = dataset.map(
+            as_written(load), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
         count = tf.data.experimental.assert_cardinality(self.steps * len(pieces))
         return dataset.apply(count).prefetch(2)
 
