@@ -55,7 +55,7 @@ coverage: $(call READY,dev) $(PACKAGE)
 	mkdir -p $(OUT)
 	cd $(OUT) && COVERAGE_FILE=$(OUT)/.coverage DEEPLAB_FASHION_SITE=$(OUT)/html $(RUN) -m pytest -c $(SOURCE)/pyproject.toml --rootdir $(SOURCE) \
 	  -o cache_dir=$(OUT)/pytest_cache -n 2 --dist loadfile -q \
-	  --cov --cov-config=$(SOURCE)/pyproject.toml \
+	  --cov --cov-config=$(SOURCE)/pyproject.toml --cov-fail-under=95 \
 	  --cov-report=term-missing:skip-covered --cov-report=html:$(OUT)/coverage $(PYTEST_ARGS) $(SOURCE)/tests
 
 # Whether the ground floor's tests notice damage to it: some hundred changed operators and numbers,
