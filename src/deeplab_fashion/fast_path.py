@@ -123,6 +123,13 @@ def with_constants(
 
     Returns:
         A function of the same arguments, for `tf.function`.
+
+    Example:
+        >>> double = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+        >>> double.set_weights([np.array([[2.0]])])
+        >>> held = tf.function(with_constants(double, double))
+        >>> float(held(tf.constant([[3.0]]))[0, 0])
+        6.0
     """
 
     def traced(*arguments: Any) -> Any:

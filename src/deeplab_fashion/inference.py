@@ -199,6 +199,10 @@ def photos_in(folder: str | Path, *, leave_out: str | Path | None = None) -> lis
     Raises:
         ImageError: If there is no such folder.
         ValueError: If ``leave_out`` is ``folder`` itself.
+
+    Example:
+        >>> len(photos_in(df.samples.photo(0).parent))
+        12
     """
     root = Path(folder)
     if not root.is_dir():

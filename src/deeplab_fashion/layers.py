@@ -53,6 +53,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
     kernel reads the batch once instead of five times and stays in bfloat16 under
     ``mixed_bfloat16``. Masks, renormalisation, replicas in step and axes other than the last take
     Keras' own way.
+
+    Example:
+        >>> features = np.array([[[[0.0], [4.0]]]], "float32")
+        >>> BatchNormalization()(features, training=True).numpy().ravel().round(2)
+        array([-1.,  1.], dtype=float32)
     """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
@@ -101,6 +106,13 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
 
     Otherwise ``keras.layers.DepthwiseConv2D``. The processor's bfloat16 kernels for these two
     gradients are up to ten times slower than their float32 ones, while the forward one is faster.
+
+    Example:
+        >>> layer = DepthwiseConv2D(3, padding="same", depthwise_initializer="ones")
+        >>> layer(np.ones((1, 3, 3, 2), "float32")).numpy()[0, :, :, 0]
+        array([[4., 6., 4.],
+               [6., 9., 6.],
+               [4., 6., 4.]], dtype=float32)
     """
 
     def call(self, inputs: Any, training: bool | None = None) -> Any:

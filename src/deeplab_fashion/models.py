@@ -279,6 +279,17 @@ def load_weights(model: keras.Model, path: str | Path) -> list[str]:
 
     Warns:
         UserWarning: If a head was left out because its number of classes differs.
+
+    Example:
+        >>> import tempfile
+        >>> trained = DeepLabV3Plus(backbone="mobilenetv2", weights=None)
+        >>> fresh = DeepLabV3Plus(backbone="mobilenetv2", weights=None)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trained.save_weights(folder + "/trained.weights.h5")
+        ...     load_weights(fresh, folder + "/trained.weights.h5")
+        []
+        >>> all(np.array_equal(*pair) for pair in zip(trained.get_weights(), fresh.get_weights()))
+        True
     """
     path = Path(path)
     if not path.is_file():

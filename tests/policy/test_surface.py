@@ -1,6 +1,7 @@
 """What is public is documented and typed, and the floors of the house are kept."""
 
 import ast
+import doctest
 import importlib
 import inspect
 import pkgutil
@@ -18,6 +19,18 @@ PACKAGE = Path(df.__file__).parent
 PUBLIC = [m.name for m in pkgutil.iter_modules(df.__path__) if not m.name.startswith("_")]
 GROUND_FLOOR = {"errors", "rle", "taxonomy", "scores", "annotations", "samples", "photos",
                 "regions", "plotting"}  # fmt: skip
+# Names whose docstring needs no example of its own, and why.
+NO_EXAMPLE = {
+    "is what a function of the same module returns, whose example shows it": {
+        "export.Exported", "fast_path.CompiledInference", "inference.FailedPhoto",
+        "inference.PredictionStream", "inference.Segmentation", "scores.ConfidenceInterval",
+        "scores.ImageStatistics", "segmentation.Segmentation", "training.TrainingResult",
+    },
+    "has one beside the function that writes what it reads": {"data.read_tfrecords"},
+    "takes an extra; docs/how_to/export.md runs it": {"export.to_litert", "export.to_onnx"},
+    "is for maintainers; examples/train_bundled_model.py uses it": {"pretrained.save"},
+    "waits for other machines; docs/how_to/train_at_scale.md shows it": {"training.join_workers"},
+}  # fmt: skip
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
@@ -25,7 +38,8 @@ def public_objects():
     for module_name in PUBLIC:
         module = importlib.import_module(f"deeplab_fashion.{module_name}")
         for name in module.__all__:
-            yield f"{module_name}.{name}", getattr(module, name)
+            # what is cached or decorated otherwise is judged as it was written
+            yield f"{module_name}.{name}", inspect.unwrap(getattr(module, name))
 
 
 def own_functions(name, thing):
@@ -100,6 +114,27 @@ def test_every_argument_is_described_where_arguments_are():
     assert [fault for pair in FUNCTIONS.items() for fault in unmentioned_arguments(*pair)] == []
 
 
+def without_example(things):
+    """Classes and functions in whose docstring, or a method's, no doctest runs."""
+    for name, thing in things:
+        if inspect.isclass(thing) or inspect.isfunction(thing):
+            own = [thing, *(function for _, function in own_functions(name, thing))]
+            runs = [
+                example
+                for text in filter(None, map(inspect.getdoc, own))
+                for example in doctest.DocTestParser().get_examples(text)
+                if doctest.SKIP not in example.options
+            ]
+            if not runs:
+                yield name
+
+
+def test_every_public_name_has_an_example_or_a_reason_for_none():
+    things = [(name, thing) for name, thing in public_objects() if name[:7] != "errors."]
+    excused = set().union(*NO_EXAMPLE.values())
+    assert set(without_example(things)) == excused
+
+
 def test_the_checks_above_can_fail():
     def lacking(a, b: int):
         pass
@@ -111,6 +146,19 @@ def test_the_checks_above_can_fail():
             a: A number.
         """
 
+    def shown() -> None:
+        """Do nothing.
+
+        >>> shown()
+        """
+
+    def skipped() -> None:
+        """Do nothing.
+
+        >>> skipped()  # doctest: +SKIP
+        """
+
+    assert list(without_example([("f", lacking), ("g", shown), ("h", skipped)])) == ["f", "h"]
     assert undocumented("f", lacking) == ["f has no docstring"]
     assert untyped("f", lacking) == ["f: a has no type", "f: return has no type"]
     assert unmentioned_arguments("f", partly) == ["f: b is not under Args"]

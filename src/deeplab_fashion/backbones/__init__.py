@@ -75,6 +75,17 @@ def register(
 
     Raises:
         ValueError: If ``features`` does not name strides 4, 8, 16 and 32.
+
+    Example:
+        >>> def build(weights):
+        ...     x = inputs = keras.Input((None, None, 3))
+        ...     for stride in (2, 4, 8, 16, 32):
+        ...         x = keras.layers.Conv2D(8, 3, 2, padding="same", name=f"to_{stride}")(x)
+        ...     return keras.Model(inputs, x)
+        >>> register("five_layers", build, features={n: f"to_{n}" for n in (4, 8, 16, 32)})
+        >>> network = create("five_layers", (64, 64), output_stride=16, weights=None)
+        >>> [tuple(output.shape[1:3]) for output in network.outputs][-1]
+        (4, 4)
     """
     if sorted(features) != [4, 8, 16, 32]:
         raise ValueError(

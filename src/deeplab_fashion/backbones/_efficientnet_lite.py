@@ -42,6 +42,10 @@ def efficientnet_lite0(*, include_top: bool = False) -> keras.Model:
         A model from (batch, height, width, 3), values in [-1, 1], to the last block's features at
         stride 32, or to logits.
 
+    Example:
+        >>> efficientnet_lite0(include_top=True).output_shape
+        (None, 1000)
+
     References:
         https://github.com/tensorflow/tpu/tree/master/models/official/efficientnet/lite
     """

@@ -36,6 +36,13 @@ class PhotoSource:
         batch_size: Samples in a batch, over all replicas.
         steps: Batches in an epoch.
         dropped: The records that were left out as broken, with the reasons.
+
+    Example:
+        >>> dataset = df.data.make_dataset(
+        ...     df.samples.load(), df.taxonomy.CCP_TO_MAIN, size=(64, 48), batch_size=4
+        ... )
+        >>> dataset.source.steps, dataset.source.batch_ids(epoch=0, step=0)
+        (3, ['0007', '0035', '0064', '0141'])
     """
 
     def __init__(

@@ -27,7 +27,12 @@ _FOLDER = Path(__file__).parent
 
 
 def names(folder: Path = _FOLDER) -> list[str]:
-    """Return the names of the networks in ``folder``, by default those that come along."""
+    """Return the names of the networks in ``folder``, by default those that come along.
+
+    Example:
+        >>> names()
+        ['fashion-main']
+    """
     return sorted(path.stem for path in folder.glob("*.npz"))
 
 
@@ -46,6 +51,11 @@ def load(
     Raises:
         ValueError: If there is no network of that name.
         CheckpointError: If the file is damaged: it is not the one that its checksum was taken of.
+
+    Example:
+        >>> network, class_names, options = load("fashion-main")
+        >>> network.output_shape[-1] == len(class_names)
+        True
     """
     path = folder / f"{name}.npz"
     if not path.is_file():
