@@ -459,6 +459,7 @@ class TestFashionpediaFaults:
             (7, "an object with 'image_id' is needed, but this is 7"),
             (annotation(image_id=3), "must be the id of one of the file's images"),
             (annotation(image_id=1.0), r"image_id must be int or str, but is 1\.0"),
+            (annotation(image_id=""), "image_id is empty"),
         ],
     )
     def test_an_annotation_without_its_image(self, folder, item, reason):
@@ -830,6 +831,8 @@ class TestWriters:
         row = {"image_id": 1, "category_id": 2, "segmentation": RunLengthMask((3, 2), [], [])}
         with pytest.raises(AnnotationError, match=reason):
             write_coco(path, [row | changes])
+        with pytest.raises(AnnotationError, match="row 2: key 'category_id' is missing"):
+            write_coco(path, [row, {key: row[key] for key in ("image_id", "segmentation")}])
         assert path.read_text() == "old"
 
     def test_fashionpedia_round_trip_is_exact(self, shared, tmp_path):
