@@ -1,5 +1,7 @@
 """The frozen, folded network answers as the network it was made of."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -135,6 +137,30 @@ def test_auto_takes_bfloat16_only_where_the_labels_hold(
         monkeypatch.setattr(fast_path, "_AGREEMENT", least)
         fast = fast_path.compile_inference(model, precision="auto", check=check)
         assert fast.precision == (expected if able else "float32")
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_auto_compares_on_photos_of_as_many_channels(
+    monkeypatch: pytest.MonkeyPatch, channels: int
+) -> None:
+    monkeypatch.setattr(fast_path, "has_bfloat16", lambda: True)
+    image = keras.Input((None, None, channels))
+    model = keras.Model(image, keras.layers.Conv2D(3, 1, dtype="float32")(image))
+    fast = fast_path.compile_inference(model, precision="auto")
+    bright = np.full((1, 8, 8, channels), 200, np.float32)
+    np.testing.assert_allclose(fast(bright), model(bright), rtol=0.02, atol=0.5)
+
+
+@pytest.mark.parametrize("reason", ["unreadable", "other"])
+def test_bfloat16_is_not_taken_for_granted(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, reason: str
+) -> None:
+    (tmp_path / "cpuinfo").write_text("flags : fpu sse4_2 avx2")
+    place = tmp_path / ("none" if reason == "unreadable" else "cpuinfo")
+    monkeypatch.setattr(fast_path, "Path", lambda _: place)
+    assert not fast_path.has_bfloat16()
+    (tmp_path / "cpuinfo").write_text("flags : avx512f avx512_bf16")
+    assert fast_path.has_bfloat16() == (reason == "other")
 
 
 def test_wrong_options_are_refused(model: keras.Model) -> None:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import zipfile
 
@@ -281,6 +282,8 @@ def test_saved_and_loaded_it_is_the_same(segmenter, tmp_path):
     assert Segmenter.load(path, tile=99).options.tile == 99
     plain = keras.models.load_model(path)
     np.testing.assert_array_equal(plain.get_weights()[0], segmenter.model.get_weights()[0])
+    with pytest.raises(ValueError, match=r"path must end in \.keras, got .*colours\.h5"):
+        segmenter.save(tmp_path / "colours.h5")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["colours.keras"]
 
 
@@ -469,6 +472,36 @@ def test_confusion_counts_every_pixel_at_its_own_size(colour_model, tmp_path):
     np.testing.assert_array_equal(confusion, 2 * df.scores.confusion_matrix(truth, labels, 4))
     with pytest.raises(ValueError, match="label_map must lead to the classes"):
         segmenter.confusion([record], df.taxonomy.CCP_TO_MAIN)
+    turned = dataclasses.replace(
+        record, size=(90, 60), regions=[region.resize((90, 60)) for region in regions]
+    )
+    with pytest.raises(ImageError, match=r"image one: .* size \(60, 90\), .* is for \(90, 60\)"):
+        segmenter.confusion([turned], label_map)
+
+
+def test_of_a_network_with_an_auxiliary_head_the_first_answers(colour_model):
+    image = keras.Input((None, None, 3))
+    logits = colour_model(image)
+    model = keras.Model(image, {"logits": logits, "auxiliary": -logits})
+    photo, labels = scene(40, 50)
+    np.testing.assert_array_equal(Segmenter(model, NAMES, working_size=50)(photo).labels, labels)
+
+
+@pytest.mark.parametrize("error", [MemoryError("no room"), ValueError("no room")])
+def test_a_photo_that_fails_on_the_way_is_left_out_alone(segmenter, monkeypatch, error):
+    whole = Segmenter._segment
+
+    def fail_once(self, view, *arguments, **options):
+        if view.name == "photo_00001":
+            raise error
+        return whole(self, view, *arguments, **options)
+
+    monkeypatch.setattr(Segmenter, "_segment", fail_once)
+    stream = segmenter.predict_many([scene(20, 30)[0]] * 3)
+    assert [result.name for result in stream] == ["photo_00000", "photo_00002"]
+    assert [(failed.photo, failed.reason) for failed in stream.failed] == [
+        ("photo_00001", "no room")
+    ]
 
 
 def test_written_regions_name_what_they_were_made_from(segmenter, folder, tmp_path):
