@@ -170,13 +170,14 @@ def main() -> None:
 
     drawn, survivors = sample(arguments.size), []
     for number, mutant in enumerate(drawn, 1):
-        path, whole = path_in(copy, mutant.module), path_in(ROOT, mutant.module)
+        path = path_in(copy, mutant.module)
+        whole = path.read_bytes()
         path.write_text(mutant.code, encoding="utf-8")
         os.utime(path, (number, number))  # else bytecode of the same second would be taken for it
         if survives(copy, mutant.module, limit[mutant.module]):
             survivors.append(mutant)
             print(f"\n{mutant.module}.py:{mutant.number}\n- {mutant.old}\n+ {mutant.new}\n")
-        shutil.copy(whole, path)
+        path.write_bytes(whole)
         if number % 20 == 0:
             print(f"{number} of {len(drawn)} tried, {len(survivors)} survive", flush=True)
 

@@ -1,6 +1,7 @@
 """The frozen, folded network answers as the network it was made of."""
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -149,6 +150,23 @@ def test_auto_compares_on_photos_of_as_many_channels(
     fast = fast_path.compile_inference(model, precision="auto")
     bright = np.full((1, 8, 8, channels), 200, np.float32)
     np.testing.assert_allclose(fast(bright), model(bright), rtol=0.02, atol=0.5)
+
+
+def test_auto_leaves_a_network_as_it_is_that_cannot_be_copied(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Closed(keras.layers.Conv2D):
+        def get_config(self) -> dict[str, Any]:
+            raise NotImplementedError("no configuration")
+
+    monkeypatch.setattr(fast_path, "has_bfloat16", lambda: True)
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, Closed(3, 1)(image))
+    with pytest.raises(
+        ValueError, match=r"cannot be copied, .* no configuration; use a functional"
+    ):
+        fast_path.compile_inference(model, precision="bfloat16")
+    assert fast_path.compile_inference(model, precision="auto").precision == "float32"
 
 
 @pytest.mark.parametrize("reason", ["unreadable", "other"])
