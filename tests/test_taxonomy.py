@@ -88,9 +88,16 @@ class TestTaxonomy:
         with pytest.raises(TaxonomyError, match="'t' has the name 'a' twice: ids 1 and 2"):
             Taxonomy("t", (Category(1, "a"), Category(2, "a")))
 
+    @pytest.mark.parametrize("categories", [["coat"], {1: "coat"}, [(1, "coat")]])
+    def test_what_is_no_category_is_refused(self, categories):
+        with pytest.raises(TypeError, match=r"must be Category objects, such as Category\(1"):
+            Taxonomy("t", categories)
+
     def test_unknown_names_and_ids_are_named_with_the_nearest(self):
         with pytest.raises(TaxonomyError, match="no category 'dres'; did you mean 'dress'"):
             IMATERIALIST_2020.index("dres")
+        with pytest.raises(TaxonomyError, match="'shirt'; did you mean 'shirt, blouse'"):
+            IMATERIALIST_2020.index("shirt")
         with pytest.raises(TaxonomyError, match=r"no category 'qqqq'$"):
             IMATERIALIST_2020.index("qqqq")
         with pytest.raises(TaxonomyError, match=r"no category with id 46; .* between 0 and 45"):
@@ -276,6 +283,16 @@ class TestLabelMap:
     def test_faulty_names_are_named(self, arguments, reason):
         with pytest.raises(TaxonomyError, match=reason):
             LabelMap.from_names(taxonomy=TINY, **arguments)
+
+    def test_the_default_taxonomy_is_told_to_who_has_another(self):
+        with pytest.raises(TaxonomyError, match=r"'iMaterialist 2020'.*own need taxonomy"):
+            LabelMap.from_names({"trousers": ["trousers"]})
+        with pytest.raises(TaxonomyError, match=r"'tiny' has no category 'trousers'$"):
+            LabelMap.from_names({"trousers": ["trousers"]}, taxonomy=TINY)
+
+    def test_what_is_no_mapping_is_refused(self):
+        with pytest.raises(TypeError, match=r"classes must map .* but is \['shirt', 'bag'\]"):
+            LabelMap.from_names(["shirt", "bag"])
 
     def test_mixing_both_ways_is_refused(self):
         with pytest.raises(TypeError, match="class 'hat' needs a list of names, but has 'head'"):

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -39,8 +40,10 @@ MAIN_CLASSES = ("background", "upper-body", "lower-body", "whole-body", "feet", 
 
 
 def _nearest(name: object, known: Iterable[str]) -> str:
-    """Return a hint at the known name that resembles ``name`` most, or nothing."""
-    close = difflib.get_close_matches(str(name), list(known), n=1)
+    """Return a hint at the known name that has or resembles ``name`` most, or nothing."""
+    known = list(known)
+    holding = [other for other in known if str(name) in re.split(r"\W+", other)]
+    close = holding or difflib.get_close_matches(str(name), known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
@@ -136,6 +139,7 @@ class Taxonomy:
         categories: The categories; ids and names each occur once.
 
     Raises:
+        TypeError: If a category is no `Category`.
         TaxonomyError: If an id or a name occurs twice.
 
     Example:
@@ -153,6 +157,11 @@ class Taxonomy:
         by_id: dict[int, Category] = {}
         by_name: dict[str, Category] = {}
         for category in self.categories:
+            if not isinstance(category, Category):
+                raise TypeError(
+                    f"categories must be Category objects, such as Category(1, 'coat'), "
+                    f"but one is {category!r:.60}"
+                )
             if category.id in by_id:
                 raise TaxonomyError(
                     f"taxonomy {self.name!r} has id {category.id} twice: "
@@ -620,7 +629,7 @@ class LabelMap:
             The label map.
 
         Raises:
-            TypeError: If ``classes`` mixes the two ways.
+            TypeError: If ``classes`` is no mapping or mixes the two ways.
             TaxonomyError: If a category is unknown, assigned twice or, with ``rest="error"``,
                 not assigned.
 
@@ -629,10 +638,16 @@ class LabelMap:
             >>> bags.target_names, bags.label_of(24), bags.label_of(0)
             (('background', 'bag'), 1, 0)
         """
+        hint = "; categories of your own need taxonomy" if taxonomy is None else ""
         taxonomy = IMATERIALIST_2020 if taxonomy is None else taxonomy
         if rest not in ("background", "transparent", "error"):
             raise TaxonomyError(
                 f"rest must be 'background', 'transparent' or 'error', but is {rest!r}"
+            )
+        if not isinstance(classes, Mapping):
+            raise TypeError(
+                "classes must map each class to the names of its categories, such as "
+                f"{{'bag': ['bag', 'purse']}}, but is {classes!r:.60}"
             )
         if classes and all(isinstance(goal, str) for goal in classes.values()):
             one_way: dict[str, list[str]] = {}
@@ -647,7 +662,10 @@ class LabelMap:
             if isinstance(names, str) or not isinstance(names, Collection):
                 raise TypeError(f"{where} needs a list of names, but has {names!r:.60}")
             for name in names:
-                taxonomy.index(name)
+                try:
+                    taxonomy.index(name)
+                except TaxonomyError as error:
+                    raise TaxonomyError(f"{error}{hint}") from None
                 if name in assigned:
                     before = assigned[name]
                     raise TaxonomyError(
