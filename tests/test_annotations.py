@@ -301,6 +301,7 @@ class TestImaterialistFaults:
             (b"", "the file is empty"),
             (b"\n", "the file is empty"),
             (b"ImageId,ClassId\n", "columns EncodedPixels, Height, Width are missing; found"),
+            (b'{"images": []}\n', "this is JSON; read_fashionpedia reads it"),
             (HEADER.replace(",", ";").encode(), "columns ImageId, .* are missing"),
             (HEADER.encode() + b",ClassId\n", "column ClassId must occur once, but occurs 2"),
             (HEADER.encode("utf-16"), "text must be UTF-8, but byte 1 is 0xff"),

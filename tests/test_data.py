@@ -557,6 +557,7 @@ class TestBrokenRecords:
         ({"size": (0, 8)}, r"size must be \(height, width\).*got \(0, 8\)"),
         ({"size": (8.5, 8)}, "size must be"),
         ({"size": (8, 8, 3)}, "size must be"),
+        ({"size": 8}, r"size must be \(height, width\).*got 8"),
         ({"held_size": (8,)}, "held_size must be"),
         ({"seed": -1}, "seed must be at least 0, got -1"),
         ({"resize": "crop"}, "resize must be one of .*got 'crop'"),
@@ -568,6 +569,14 @@ class TestBrokenRecords:
 def test_bad_arguments(records: Any, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_dataset(records, CCP_TO_MAIN, **{"size": (8, 8), "batch_size": 1, **options})
+
+
+def test_names_in_place_of_a_label_map_are_refused(records: Any, tmp_path: Path) -> None:
+    names: Any = ["shirt", "bag"]
+    with pytest.raises(TypeError, match=r"must be a LabelMap, .*got \['shirt', 'bag'\]"):
+        make_dataset(records, names, size=(8, 8), batch_size=1)
+    with pytest.raises(TypeError, match="must be a LabelMap"):
+        df.data.write_tfrecords(records, names, tmp_path, size=(8, 8))
 
 
 def test_no_records_is_an_error(tmp_path: Path) -> None:

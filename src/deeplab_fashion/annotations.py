@@ -438,6 +438,10 @@ def _csv_header(source: str, line: bytes, *, with_sizes: bool) -> tuple[list[str
     """Return the header's columns and the places of those that are read."""
     if not line.strip():
         raise AnnotationError(f"{source}, row 1: a header is needed, but the file is empty")
+    if line.lstrip().startswith((b"{", b"[")):
+        raise AnnotationError(
+            f"{source}, row 1: a CSV is needed, but this is JSON; read_fashionpedia reads it"
+        )
     try:
         header = [name.strip() for name in _csv_fields(line.removeprefix(b"\xef\xbb\xbf"))]
     except AnnotationError as error:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
+import numpy as np
 import tensorflow as tf
 
 from deeplab_fashion.annotations import ImageAnnotation, SkippedRecord
@@ -93,6 +94,7 @@ def make_dataset(
 
     Raises:
         ImageError: If a photo is missing, damaged or not of its annotation's size.
+        TypeError: If ``label_map`` is no `LabelMap`.
         ValueError: If an argument breaks a rule, or there are no records.
 
     Example:
@@ -108,6 +110,7 @@ def make_dataset(
         Drawing photos by their rarest class: Gupta et al., LVIS, 2019, appendix; here with a fixed
         length of the epoch, and without a threshold.
     """
+    _check_label_map(label_map)
     size = _checked_size("size", size)
     held = size
     if held_size is not None:
@@ -167,6 +170,7 @@ def write_tfrecords(
 
     Raises:
         ImageError: If a photo is missing, damaged or not of its annotation's size.
+        TypeError: If ``label_map`` is no `LabelMap`.
         ValueError: If an argument breaks a rule, or there are no records.
 
     Example:
@@ -182,6 +186,7 @@ def write_tfrecords(
     """
     if len(records) == 0:
         raise ValueError("records is empty: there is nothing to write")
+    _check_label_map(label_map)
     photos = AnnotatedPhotos(tuple(records), label_map, _checked_size("size", size), resize)
     return write_shards(
         photos, Path(folder), photos_per_shard=photos_per_shard, show_progress=progress
@@ -303,7 +308,15 @@ def _dataset(
     return dataset
 
 
+def _check_label_map(label_map: LabelMap) -> None:
+    if not isinstance(label_map, LabelMap):
+        raise TypeError(
+            "label_map must be a LabelMap, such as LabelMap.from_names gives, "
+            f"got {label_map!r:.60}"
+        )
+
+
 def _checked_size(name: str, size: Sequence[int]) -> tuple[int, int]:
-    if len(size) != 2 or any(int(side) != side or side < 1 for side in size):
+    if np.ndim(size) != 1 or len(size) != 2 or any(int(side) != side or side < 1 for side in size):
         raise ValueError(f"{name} must be (height, width), whole numbers from 1 on, got {size}")
     return int(size[0]), int(size[1])
