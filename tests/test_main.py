@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -172,7 +173,14 @@ def test_wrong_usage_exits_with_2(arguments, message, capsys):
             ("evaluate", "--annotations", "{header}", "--images", "."),
             "header.csv holds no annotated",
         ),
-        (("evaluate", "--annotations", "{csv}", "--images", "{samples}"), "46"),
+        (
+            ("evaluate", "--annotations", "{csv}", "--images", "{samples}"),
+            "its ids lie between 0 and 45; give categories of another data set by --label-map",
+        ),
+        (
+            ("train", "--annotations", "{csv}", "--images", "{samples}", "--label-map", "mine"),
+            "--label-map must be one of main, notebook, fashionpedia, ccp or a JSON file, got mine",
+        ),
     ],
 )
 def test_failed_work_exits_with_1_and_one_line(
@@ -255,10 +263,18 @@ def test_training_is_validated_on_other_files_or_not_at_all(tiny_backbone, tmp_p
     (tmp_path / "few.csv").write_text("\n".join(few))
     own = ["--validation-annotations", tmp_path / "few.csv", "--run-dir", tmp_path / "own"]
     assert run(*arguments, *own) == 0
-    told, score = capsys.readouterr().out.splitlines()[-2:]
+    heading, *classes, told, score = capsys.readouterr().out.splitlines()
+    assert heading == "Regions of each class on 12 photos, by category:"
+    assert [line.split(":")[0].strip() for line in classes] == list(df.taxonomy.MAIN_CLASSES)
+    tags = [df.taxonomy.CCP.category(i).name for r in df.samples.load() for i in r.category_ids]
+    assert f"dress {tags.count('dress')}" in classes[3]
+    assert f"skin {tags.count('skin')}" in classes[0]
     model = tmp_path / "own" / "segmenter.keras"
     assert told == f"Trained on 12 photos; the model of epoch 1 lies in {model}"
     assert score.startswith("Mean IoU on 1 validation photos: ")
+
+    assert run(*arguments, *own) == 0
+    assert "own, where 1 of 1 epochs are done" in capsys.readouterr().err
 
     none = [
         "--validation-share",
@@ -272,6 +288,23 @@ def test_training_is_validated_on_other_files_or_not_at_all(tiny_backbone, tmp_p
     told = capsys.readouterr().out.splitlines()[-1]
     assert told == f"Trained on 12 photos; the model of epoch 1 lies in {tmp_path / 'x.keras'}"
     assert Segmenter.load(tmp_path / "x.keras").class_names == df.taxonomy.MAIN_CLASSES
+
+
+def test_a_class_without_a_region_and_a_warning_are_told(tiny_backbone, tmp_path, capsys):
+    label_map = df.taxonomy.LabelMap.from_names(
+        {"bodysuit": ["bodysuit"], "shoes": ["shoes"]}, taxonomy=df.taxonomy.CCP
+    )
+    label_map.to_json(tmp_path / "classes.json")
+    df.DeepLabV3Plus(6, backbone="tiny", weights=None).save(tmp_path / "six.keras")
+    arguments = ["--annotations", df.samples.annotations_path(), "--images", SAMPLES]
+    arguments += ["--label-map", tmp_path / "classes.json", "--backbone", "tiny", "--size", "32"]
+    arguments += ["--weights", tmp_path / "six.keras", "--run-dir", tmp_path / "run"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        assert run("train", *arguments, "--epochs", "1") == 0
+    printed = capsys.readouterr()
+    assert "  bodysuit: none\n" in printed.out
+    assert printed.err.startswith("deeplab-fashion: warning: loaded all weights of ")
 
 
 def test_train_then_segment(tiny_backbone, tmp_path, capsys):
@@ -358,7 +391,8 @@ def test_ctrl_c_leaves_no_half_written_file(photo, model_file, tmp_path):
     _, complaint = process.communicate(timeout=60)
     assert (process.returncode, complaint) == (
         1,
-        "deeplab-fashion: error: stopped; files already written are whole\n",
+        "deeplab-fashion: error: stopped; files already written are whole; "
+        "the same command goes on from them\n",
     )
     written = sorted(out.iterdir())
     assert 9 <= len(written) < 3000

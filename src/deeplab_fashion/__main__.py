@@ -8,11 +8,13 @@ import os
 import platform
 import sys
 import tempfile
+import warnings
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import deeplab_fashion
 from deeplab_fashion import taxonomy
@@ -64,10 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # The commands report failures themselves, once.
     log.setLevel(logging.CRITICAL)
     try:
-        status: int = given.run(given)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            status: int = given.run(given)
         sys.stdout.flush()  # while a reader that has gone can be dealt with
     except KeyboardInterrupt:
-        _complain("stopped; files already written are whole")
+        goes_on = "fresh" in given and not given.fresh
+        hint = "; the same command goes on from them" if goes_on else ""
+        _complain(f"stopped; files already written are whole{hint}")
         return 1
     except BrokenPipeError:
         # The reader of our output has gone; Python must not try to flush it at exit.
@@ -84,6 +90,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _complain(text: str) -> None:
     line = " ".join(text.split())
     print(f"deeplab-fashion: error: {line}", file=sys.stderr)
+
+
+def _warn(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    print(f"deeplab-fashion: warning: {message}", file=sys.stderr)
 
 
 @contextmanager
@@ -211,14 +228,26 @@ def _records(
     if form not in (".csv", ".json"):
         raise ValueError(f"annotations must be a .csv or .json file, got {annotations}")
     name = given.label_map or ("fashionpedia" if form == ".json" else "main")
-    label_map = _LABEL_MAPS.get(name) or taxonomy.LabelMap.from_json(name)
+    try:
+        label_map = _LABEL_MAPS.get(name) or taxonomy.LabelMap.from_json(name)
+    except FileNotFoundError:
+        raise ValueError(
+            f"--label-map must be one of {', '.join(_LABEL_MAPS)} or a JSON file, got {name}"
+        ) from None
     read = reading.read_fashionpedia if form == ".json" else reading.read_imaterialist
-    records = read(
-        annotations,
-        images,
-        taxonomy=label_map.taxonomy,
-        on_error="skip" if given.skip_broken else "raise",
-    )
+    try:
+        records = read(
+            annotations,
+            images,
+            taxonomy=label_map.taxonomy,
+            on_error="skip" if given.skip_broken else "raise",
+        )
+    except DeepLabFashionError as error:
+        if given.label_map is None and repr(label_map.taxonomy.name) in str(error):
+            raise type(error)(
+                f"{error}; give categories of another data set by --label-map"
+            ) from None
+        raise
     for skipped in records.skipped:
         print(f"deeplab-fashion: left out: {skipped}", file=sys.stderr)
     if not records:
@@ -226,8 +255,22 @@ def _records(
     return records, label_map
 
 
+def _tell_classes(records: "AnnotationSet", label_map: "LabelMap") -> None:
+    counts = Counter(category_id for record in records for category_id in record.category_ids)
+    found: dict[str, list[str]] = {name: [] for name in label_map.target_names}
+    for category, target in zip(label_map.taxonomy, label_map.targets, strict=True):
+        if counts[category.id] and target is not None:
+            found[label_map.target_names[target]].append(f"{category.name} {counts[category.id]}")
+    print(f"Regions of each class on {len(records)} photos, by category:")
+    for name, categories in found.items():
+        print(f"  {name}: {'; '.join(categories) or 'none'}")
+
+
 def _train(given: argparse.Namespace) -> int:
     records, label_map = _records(given, given.annotations, given.images)
+    if not (given.quiet or given.json):
+        _tell_classes(records, label_map)
+        sys.stdout.flush()
     if given.validation_annotations:
         learnt, held_back = (
             records,
@@ -536,7 +579,13 @@ def _parser() -> argparse.ArgumentParser:
         "--annotations instances.json --images photos/ --size 384 --epochs 12 --run-dir one",
     )
     with_annotations(train)
-    train.add_argument("--run-dir", type=Path, default=Path("run"), metavar="DIR")
+    train.add_argument(
+        "--run-dir",
+        type=Path,
+        default=Path("run"),
+        metavar="DIR",
+        help="for the state of training, its report and the model (default: run)",
+    )
     train.add_argument(
         "--out", type=Path, metavar="FILE", help="(default: segmenter.keras in the run folder)"
     )
@@ -549,25 +598,55 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="of the photos, held back where no validation annotations are given (default: 0.1)",
     )
-    train.add_argument("--backbone", default="inceptionresnetv2", metavar="NAME")
+    train.add_argument(
+        "--backbone",
+        default="inceptionresnetv2",
+        metavar="NAME",
+        help="(default: inceptionresnetv2, or that of fashion-main)",
+    )
     train.add_argument(
         "--weights",
         default="imagenet",
         metavar="NAME|FILE",
-        help="of the backbone: imagenet, none, or a file",
+        help="to start from: fashion-main, the network in this package; imagenet, a backbone that "
+        "Keras downloads (default); none; or a file",
     )
     train.add_argument("--output-stride", type=int, choices=(8, 16, 32), default=16)
-    train.add_argument("--size", type=_size, default=(256, 256), metavar="SIZE")
+    train.add_argument(
+        "--size",
+        type=_size,
+        default=(256, 256),
+        metavar="SIZE",
+        help="side, or HEIGHTxWIDTH, at which the network sees a photo (default: 256)",
+    )
     train.add_argument(
         "--resize",
         choices=("squash", "pad"),
         default="squash",
         help="how a photo is brought to that size (default: squash)",
     )
-    train.add_argument("--batch-size", type=_number(int, 1), default=8, metavar="N")
-    train.add_argument("--epochs", type=_number(int, 1), default=35, metavar="N")
+    train.add_argument(
+        "--batch-size",
+        type=_number(int, 1),
+        default=8,
+        metavar="N",
+        help="(default: %(default)s)",
+    )
+    train.add_argument(
+        "--epochs",
+        type=_number(int, 1),
+        default=35,
+        metavar="N",
+        help="(default: %(default)s)",
+    )
     train.add_argument("--loss", choices=sorted(_LOSSES), default="cross-entropy")
-    train.add_argument("--learning-rate", type=_number(float, 0), default=1e-3, metavar="RATE")
+    train.add_argument(
+        "--learning-rate",
+        type=_number(float, 0),
+        default=1e-3,
+        metavar="RATE",
+        help="(default: %(default)s)",
+    )
     train.add_argument("--no-augmentation", action="store_true")
     train.add_argument("--seed", type=_number(int, 0), default=0, metavar="N")
     train.add_argument(

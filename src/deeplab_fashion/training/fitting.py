@@ -262,6 +262,8 @@ def fit(
             raise ValueError("tensorboard=True needs a run_dir to write to")
         events = tf.summary.create_file_writer(str(run.folder / "tensorboard"))
     show = _Display(epochs, steps, shown=progress and run.chief)
+    if run.rows:
+        show.resume(len(run.rows), run.folder)
     listeners.on_train_begin()
     for epoch in range(len(run.rows), epochs):
         if run.stale_epochs >= (early_stopping or math.inf):
@@ -660,7 +662,7 @@ def _check_settings(path: Path, settings: dict[str, Any]) -> None:
     except (ValueError, FileNotFoundError) as error:
         raise CheckpointError(
             f"{path} is damaged, so that its checkpoints' settings are unknown: {error}; give "
-            "another run_dir, or resume=False to start anew in this one"
+            "another run_dir, or resume=False (--fresh) to start anew in this one"
         ) from None
     now = json.loads(json.dumps(settings))
     differing = [
@@ -671,7 +673,7 @@ def _check_settings(path: Path, settings: dict[str, Any]) -> None:
     if differing:
         raise CheckpointError(
             f"run_dir {path.parent} belongs to another configuration: {'; '.join(differing)}; "
-            "give another run_dir, or resume=False to start anew in this one"
+            "give another run_dir, or resume=False (--fresh) to start anew in this one"
         )
 
 
@@ -701,6 +703,13 @@ class _Display:
         self._epochs, self._steps, self._shown = epochs, steps, shown
         self._redrawn = shown and sys.stderr.isatty()
         self._start, self._epoch = 0.0, 0
+
+    def resume(self, done: int, folder: Path | None) -> None:
+        if self._shown:
+            sys.stderr.write(
+                f"going on in {folder}, where {done} of {self._epochs} epochs are done\n"
+            )
+            sys.stderr.flush()
 
     def begin(self, epoch: int) -> None:
         self._start, self._epoch = time.monotonic(), epoch
