@@ -553,6 +553,17 @@ class TestReplicas:
                     for name, values in histories[0].items():
                         np.testing.assert_allclose(values, histories[1][name], atol=1e-5)
 
+    def test_data_of_any_make_is_shared_out(self, tmp_path: Path) -> None:
+        for kind in ("one", "two"):
+            done = run("train_on_replicas.py", kind, tmp_path / f"{kind}.npz", "-", "plain")
+            assert done.returncode == 0, done.stderr
+        with np.load(tmp_path / "one.npz") as one, np.load(tmp_path / "two.npz") as two:
+            weights = [name for name in one.files if name.startswith("arr_")]
+            assert len(weights) == 3
+            for name in weights:
+                np.testing.assert_allclose(one[name], two[name], atol=1e-5, rtol=0)
+            assert np.array_equal(one["confusion"], two["confusion"])
+
     def test_multi_worker_needs_its_environment(
         self, train: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
