@@ -382,6 +382,8 @@ def test_ctrl_c_leaves_no_half_written_file(photo, model_file, tmp_path):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # where the tests run in the background, the signal is ignored, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     for _ in range(600):
         if process.poll() is not None or (out / "0002_regions.json").exists():
