@@ -258,7 +258,7 @@ class TestLearning:
         expected: str,
     ) -> None:
         monkeypatch.setattr(fitting, "_has_tensor_cores", lambda: tensor_cores)
-        monkeypatch.setattr(fitting, "_has_bfloat16", lambda: bfloat16)
+        monkeypatch.setattr(fitting, "has_bfloat16", lambda: bfloat16)
         monkeypatch.setattr(fitting, "_LARGE_MODEL", 5 if large else 10**9)
         result = fit(colour_model(), colour_data(), epochs=1, learning_rate=0.1)
         assert result.precision == expected

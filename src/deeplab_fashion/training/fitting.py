@@ -22,6 +22,7 @@ from deeplab_fashion import losses, scores
 from deeplab_fashion._files import replacing
 from deeplab_fashion.data import PhotoSource
 from deeplab_fashion.errors import CheckpointError, TrainingError
+from deeplab_fashion.fast_path import has_bfloat16
 from deeplab_fashion.models import in_precision
 from deeplab_fashion.training.checkpoints import CheckpointFolder
 from deeplab_fashion.training.loop import Group, Loop
@@ -529,20 +530,10 @@ def _working_model(
 def _fastest_precision(model: keras.Model) -> Precision:
     if _has_tensor_cores():
         return "float16"
-    if model.count_params() >= _LARGE_MODEL and _has_bfloat16():
+    on_processor = not tf.config.list_physical_devices("GPU")
+    if on_processor and model.count_params() >= _LARGE_MODEL and has_bfloat16():
         return "bfloat16"
     return "float32"
-
-
-def _has_bfloat16() -> bool:
-    """Return whether this is a CPU that multiplies bfloat16; only Linux tells."""
-    if tf.config.list_physical_devices("GPU"):
-        return False
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-    return "avx512_bf16" in text or "amx_bf16" in text
 
 
 def _has_tensor_cores() -> bool:
