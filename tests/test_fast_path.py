@@ -162,9 +162,7 @@ def test_auto_leaves_a_network_as_it_is_that_cannot_be_copied(
     monkeypatch.setattr(fast_path, "has_bfloat16", lambda: True)
     image = keras.Input((None, None, 3))
     model = keras.Model(image, Closed(3, 1)(image))
-    with pytest.raises(
-        ValueError, match=r"cannot be copied, .* no configuration; use a"
-    ):
+    with pytest.raises(ValueError, match=r"cannot be copied, .* no configuration; use a"):
         fast_path.compile_inference(model, precision="bfloat16")
     assert fast_path.compile_inference(model, precision="auto").precision == "float32"
 
