@@ -138,8 +138,8 @@ def main() -> None:
     lines = [
         "# One photo, beside other runtimes",
         "",
-        "Written by `python benchmarks/inference.py --out benchmarks/results/inference.md`; what is",
-        "compared and how is said at the top of that file.",
+        "Written by `python benchmarks/inference.py --out benchmarks/results/inference.md`; what",
+        "is compared and how is said at the top of that file.",
         "",
         f"TensorFlow {tf.__version__}, Python {platform.python_version()}, {os.cpu_count()} cores, "
         f"median of {given.rounds} rounds; load of the machine when this",
