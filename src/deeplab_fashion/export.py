@@ -370,7 +370,7 @@ def _demand(agreement: float, least: float, what: str) -> None:
 def _needed(extra: str, *modules: str) -> list[Any]:
     try:
         return [importlib.import_module(module) for module in modules]
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ImportError(
             f"this export needs {error.name}: pip install deeplab-fashion[{extra}]"
         ) from error

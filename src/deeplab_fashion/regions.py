@@ -69,11 +69,11 @@ class Region:
         size = (bottom - top, right - left)
         crop = RunLengthMask(size, (columns - left) * size[0] + rows - top, self.mask.lengths)
         padded = np.pad(crop.to_mask(), 1)
-        outlines = find_contours(padded, 0.5, fully_connected="high")  # type: ignore[no-untyped-call]
+        outlines = find_contours(padded, 0.5, fully_connected="high")
         # The outer outline reaches higher than any hole.
         outlines.sort(key=lambda points: float(points[:, 0].min()))
         if tolerance:
-            simple = [approximate_polygon(line, tolerance) for line in outlines]  # type: ignore[no-untyped-call]
+            simple = [approximate_polygon(line, tolerance) for line in outlines]
             outlines = [s if len(s) > 3 else p for s, p in zip(simple, outlines, strict=True)]
         path = [outlines[0][:-1]]
         for hole in outlines[1:]:

@@ -237,3 +237,18 @@ def test_nothing_names_a_place_of_one_machine():
     place = re.compile(r"(?<![\w.])/(root|home/\w+|work|Users/\w+)/\w")
     assert len(texts) > 50
     assert [str(p) for p in texts if place.search(p.read_text("utf-8"))] == []
+
+
+def silenced_without_a_reason(text):
+    """Comments that silence a checker without naming its rule and saying why."""
+    comment = re.compile(r"# (?:type: ignore|pyright: ignore|noqa)\b.*")
+    sound = re.compile(r"# (type: ignore\[[\w-]+\]|pyright: ignore\[\w+\]|noqa: [A-Z]+\d+) - \w.*")
+    return [found for found in comment.findall(text) if not sound.fullmatch(found)]
+
+
+def test_whatever_silences_a_checker_names_the_rule_and_says_why():
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        assert silenced_without_a_reason(path.read_text("utf-8")) == [], path.name
+    assert silenced_without_a_reason("x = 1  # type: ignore") == ["# type: ignore"]
+    assert silenced_without_a_reason("x = 1  # noqa: F401") == ["# noqa: F401"]
+    assert silenced_without_a_reason("x = 1  # pyright: ignore[rule] - the stub lacks it") == []

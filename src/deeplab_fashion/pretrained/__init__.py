@@ -74,7 +74,7 @@ def load(
         )
     try:
         with np.load(io.BytesIO(content)) as file:
-            about = json.loads(file["about"].tobytes())
+            about = json.loads(file["about"].tobytes(), object_hook=_for_any_keras)
             values = [file[f"weight{i}"].astype(np.float32) for i in range(about["weights"])]
         with uncollected():
             model = keras.saving.deserialize_keras_object(about["model"])
@@ -82,6 +82,14 @@ def load(
     except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"pretrained network {path} cannot be read: {error}") from error
     return model, tuple(about["class_names"]), about["options"]
+
+
+def _for_any_keras(config: dict[str, Any]) -> dict[str, Any]:
+    """Leave out options at rest that Keras 3.14 and 3.15 brought, and older versions refuse."""
+    unknown = [name for name in ("input_axes", "output_axes") if config.get(name, 0) is None]
+    if config.get("renorm") is False:
+        unknown += ["renorm", "renorm_clipping", "renorm_momentum"]
+    return {name: value for name, value in config.items() if name not in unknown}
 
 
 def save(
