@@ -21,7 +21,7 @@ PACKAGE := $(VENV)/.package-$(notdir $(WHEEL))
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PYTHONPYCACHEPREFIX = $(OUT)/pycache
-export TF_CPP_MIN_LOG_LEVEL ?= 2
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: demo test test-lowest alone coverage mutation check lint types docs clean
 .DEFAULT_GOAL := demo
