@@ -594,6 +594,13 @@ def test_shapes_that_do_not_match_raise(true_shape, pred_shape, rule, traced):
         )
 
 
+def test_a_number_of_axes_that_is_not_known_is_refused():
+    of_any = [tf.TensorSpec(None, tf.int32), tf.TensorSpec(None, tf.float32)]
+    dice = tf.function(losses.dice, input_signature=of_any, autograph=False)
+    with pytest.raises(ValueError, match="must have a known number of axes; received"):
+        dice(*example())
+
+
 def test_more_that_does_not_match_raises():
     y_true, y_pred = example()
     with pytest.raises(ValueError, match=r"class_weights .* y_pred's 4 classes, received 3"):

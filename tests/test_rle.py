@@ -516,6 +516,13 @@ def test_a_message_shows_at_most_sixty_characters_of_a_value(length):
     assert shown == (whole if length <= 60 else whole[:57] + "...")
 
 
+def test_numbers_of_numpy_are_accepted():
+    starts, lengths = [np.int64(1), np.uint8(8)], [4, np.int32(1)]
+    assert RunLengthMask((3, 3), starts, lengths) == RunLengthMask.from_mask(HOOK)
+    with pytest.raises(RleTypeError, match="starts must be integers; number 2 of 2 is"):
+        RunLengthMask((3, 3), [np.int64(1), np.float64(8)], lengths)
+
+
 def test_sizes_of_numpy_are_accepted():
     assert kaggle_to_mask("", np.array([3, 4])).shape == (3, 4)
     assert RunLengthMask((np.int32(3), np.uint8(4)), [], []).size == (3, 4)
