@@ -119,6 +119,8 @@ def test_onnx_of_a_fixed_size_and_a_bare_model(colour_model, tmp_path):
     np.testing.assert_array_equal(
         session.run(["labels"], {"image": photo})[0], np.where(photo[..., 2] > 0, 3, 0)
     )
+    with pytest.raises(IsADirectoryError, match=r"path must be that of a file, but .* is a folder"):
+        export.to_onnx(colour_model, tmp_path)
     with pytest.raises(ValueError, match="opset must be at least 17, got 16"):
         export.to_onnx(colour_model, tmp_path / "b.onnx", opset=16)
 
@@ -227,7 +229,7 @@ def test_a_missing_extra_is_named(colour_model, tmp_path, monkeypatch, write, ex
         return real(name, *rest)
 
     monkeypatch.setattr(importlib, "import_module", without)
-    with pytest.raises(ImportError, match=rf"pip install deeplab-fashion\[{extra}\]"):
+    with pytest.raises(ImportError, match=rf"pip install 'deeplab-fashion\[{extra}\]'"):
         write(colour_model, tmp_path / "net")
 
 

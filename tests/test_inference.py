@@ -304,6 +304,10 @@ def test_a_model_file_that_is_not_whole_is_refused(segmenter, tmp_path):
         Segmenter.load(tmp_path / "plain.keras")
     with pytest.raises(CheckpointError, match="does not exist"):
         Segmenter.load(tmp_path / "none.keras")
+    with pytest.raises(CheckpointError, match="is a folder; name the file in it"):
+        Segmenter.load(tmp_path)
+    with pytest.raises(TypeError, match="class_names must be several names, got the text 'a'"):
+        Segmenter(segmenter.model, "a")
     with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
         archive.writestr("deeplab_fashion.json", '{"class_names": ["a"]}')
     with pytest.raises(CheckpointError, match=r"colours\.keras cannot be loaded"):

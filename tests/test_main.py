@@ -164,7 +164,8 @@ def test_wrong_usage_exits_with_2(arguments, message, capsys):
     ("arguments", "message"),
     [
         (("segment", "{photo}", "--model", "none.keras"), "model none.keras does not exist"),
-        (("segment", "{photo}", "--model", "{photo}"), "photo.png cannot be loaded"),
+        (("segment", "{photo}", "--model", "{photo}"), "photo.png must be a .keras file"),
+        (("segment", "{photo}", "--model", "."), "model . is a folder; name the file in it"),
         (("segment", "{empty}", "--model", "{model}"), "no photo found in"),
         (("evaluate", "--annotations", "a.txt", "--images", "."), ".csv or .json file, got a.txt"),
         (("evaluate", "--annotations", "none.csv", "--images", "."), "none.csv"),

@@ -372,7 +372,7 @@ def _needed(extra: str, *modules: str) -> list[Any]:
         return [importlib.import_module(module) for module in modules]
     except ModuleNotFoundError as error:
         raise ImportError(
-            f"this export needs {error.name}: pip install deeplab-fashion[{extra}]"
+            f"this export needs {error.name}: pip install 'deeplab-fashion[{extra}]'"
         ) from error
 
 

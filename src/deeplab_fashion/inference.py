@@ -235,6 +235,7 @@ class Segmenter:
         **options: See `Options`. A model of fixed size brings its own ``working_size``.
 
     Raises:
+        TypeError: If ``class_names`` is a single text.
         ValueError: If the model's output does not fit the names, or an option is out of range.
 
     Example:
@@ -250,6 +251,8 @@ class Segmenter:
     def __init__(
         self, model: keras.Model, class_names: Sequence[str], **options: Unpack[_OptionValues]
     ) -> None:
+        if isinstance(class_names, str):
+            raise TypeError(f"class_names must be several names, got the text {class_names!r}")
         names = tuple(str(name) for name in class_names)
         output = getattr(model, "output", None)
         if isinstance(output, dict) and "logits" in output:
@@ -318,7 +321,15 @@ class Segmenter:
 
         source = Path(path)
         if not source.is_file():
-            raise CheckpointError(f"model {source} does not exist")
+            raise CheckpointError(
+                f"model {source} is a folder; name the file in it, such as segmenter.keras"
+                if source.is_dir()
+                else f"model {source} does not exist"
+            )
+        if not zipfile.is_zipfile(source):
+            raise CheckpointError(
+                f"model {source} must be a .keras file that Segmenter.save or train wrote"
+            )
         try:
             with zipfile.ZipFile(source) as archive:
                 broken = archive.testzip()

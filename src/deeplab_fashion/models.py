@@ -299,7 +299,9 @@ def load_weights(model: keras.Model, path: str | Path) -> list[str]:
             saved = keras.models.load_model(path, compile=False)
         else:
             saved = _with_classes(model, _classes_in(path))
-            saved.load_weights(path)
+            _fill(saved, path)
+    except CheckpointError:
+        raise
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise CheckpointError(f"weights {path} cannot be loaded: {error}") from error
     return _transfer(saved, model, str(path))
@@ -332,7 +334,13 @@ def _build(
         raise ValueError(f"input_size must be None or (height, width), got {input_size!r}")
     if weights == "fashion-main":
         return _from_pretrained(num_classes, str(weights), backbone, tuple(size), activation)
-    whole = weights not in (None, "imagenet") and _is_whole_network(Path(str(weights)))
+    from_file = weights not in (None, "imagenet")
+    if from_file and not Path(str(weights)).is_file():
+        raise CheckpointError(
+            "weights must be 'imagenet', 'fashion-main', None or a file; "
+            f"there is no file {weights}"
+        )
+    whole = from_file and _is_whole_network(Path(str(weights)))
     body = backbones.create(
         backbone,
         output_stride=output_stride,
@@ -439,6 +447,18 @@ def _with_classes(
     return keras.models.clone_model(model, input_tensors=image, clone_function=copy)
 
 
+def _fill(model: keras.Model, path: Path) -> None:
+    """Load ``.weights.h5`` weights of the very same network."""
+    with warnings.catch_warnings():
+        # Of each layer that it cannot fill, Keras warns or lists all that it holds.
+        warnings.simplefilter("error", UserWarning)
+        try:
+            model.load_weights(path)
+        except (ValueError, UserWarning) as error:
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(f"weights {path} are of another network: {reason}") from error
+
+
 def _transfer(saved: keras.Model, model: keras.Model, source: str) -> list[str]:
     """Copy all weights from one network to another, but for heads of other classes."""
     theirs = {layer.name: layer for layer in saved.layers if layer.weights}
@@ -458,6 +478,11 @@ def _transfer(saved: keras.Model, model: keras.Model, source: str) -> list[str]:
             raise CheckpointError(
                 f"weights {source} are of another network: its layer {name!r} is "
                 + ("in only one of the two" if missing else "of another shape")
+                + (
+                    "; to train that network further, give Segmenter.load(path).model to fit"
+                    if source.endswith(".keras")
+                    else ""
+                )
             )
     if kept:
         warnings.warn(
