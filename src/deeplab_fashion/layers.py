@@ -64,7 +64,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         """Normalise ``inputs`` of shape (batch, height, width, channels)."""
         fusable = (
             mask is None
-            and not getattr(self, "renorm", False)  # Keras has it from 3.14 on
+            and not self.renorm
             and not self.synchronized
             and len(inputs.shape) == 4
             and self.axis in (-1, 3)

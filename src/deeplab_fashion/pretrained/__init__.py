@@ -85,10 +85,8 @@ def load(
 
 
 def _for_any_keras(config: dict[str, Any]) -> dict[str, Any]:
-    """Leave out options at rest that Keras 3.14 and 3.15 brought, and older versions refuse."""
+    """Leave out options at rest that Keras 3.15 brought, and 3.14 refuses."""
     unknown = [name for name in ("input_axes", "output_axes") if config.get(name, 0) is None]
-    if config.get("renorm") is False:
-        unknown += ["renorm", "renorm_clipping", "renorm_momentum"]
     return {name: value for name, value in config.items() if name not in unknown}
 
 
@@ -131,7 +129,7 @@ def save(
     text = json.dumps(about, sort_keys=True).encode()
     path = folder / f"{name}.npz"
     with replacing(path) as part:
-        np.savez_compressed(part, allow_pickle=False, about=np.frombuffer(text, np.uint8), **arrays)
+        np.savez_compressed(part, about=np.frombuffer(text, np.uint8), **arrays)
     checksum = hashlib.sha256(path.read_bytes()).hexdigest()
     with replacing(path.with_suffix(".sha256")) as part:
         part.write_text(f"{checksum}  {path.name}\n", "ascii")

@@ -40,7 +40,7 @@ class CheckpointFolder:
         partial = path.with_suffix(".partial")
         try:
             with open(partial, "wb") as file:
-                np.savez(file, *arrays, allow_pickle=False, notes=np.array(json.dumps(notes)))
+                np.savez(file, *arrays, notes=np.array(json.dumps(notes)))
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(partial, path)
