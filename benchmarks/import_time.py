@@ -15,7 +15,7 @@ import resource
 import statistics
 import subprocess
 import sys
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 from pathlib import Path
 
 START = "pass"
@@ -69,7 +69,7 @@ def main() -> None:
         "Written by `python benchmarks/import_time.py --out benchmarks/results/import_time.md`.",
         f"Processor time, medians of {given.rounds} rounds, beyond Python's own start.",
         f"Python {platform.python_version()}, numpy {version('numpy')}, "
-        f"TensorFlow {version('tensorflow')}.",
+        f"TensorFlow {version(packages_distributions()['tensorflow'][0])}.",
         "",
         "| statement | ms | of `import numpy` |",
         "|---|---|---|",

@@ -13,6 +13,7 @@ processes of their own.
 import argparse
 import os
 import platform
+import random
 import subprocess
 import sys
 import tempfile
@@ -87,10 +88,14 @@ def runtimes(segmenter: Any, photo: Path, folder: Path) -> dict[str, Callable[[]
 
 
 def in_turn(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, tuple[float, float]]:
-    """Return median wall and CPU milliseconds of each call, after one to warm up."""
+    """Return median wall and CPU milliseconds of each call, after one to warm up.
+
+    The order is drawn anew in each round: a runtime is slower after another one than after itself.
+    """
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+    drawn = random.Random(0)
     for turn in range(rounds + 1):
-        for name, call in calls.items():
+        for name, call in drawn.sample(list(calls.items()), len(calls)):
             time.sleep(0.02)  # a runtime's threads look for more work for a moment after a call
             wall, cpu = time.perf_counter(), time.process_time()
             call()
@@ -116,7 +121,7 @@ def main() -> None:
     """Measure and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--starts", type=int, default=7)
     given = parser.parse_args()
 
