@@ -88,7 +88,7 @@ def test_segment_answers_a_program(photo, model_file, tmp_path, capsys):
     assert found["size"] == [60, 80]
     assert set(found["files"]) == {"overlay", "labels", "regions"}
     assert [(r["class"], r["bbox"]) for r in found["regions"]] == [("red", [0, 40, 60, 80])]
-    assert run(*arguments, "--quiet") == 0
+    assert run(*arguments, "--quiet", "--no-cutouts") == 0
     again = json.loads(capsys.readouterr().out)
     assert again["photos"] == []
     assert again["already_done"] == {str(photo): str(tmp_path / "m" / "photo_regions.json")}
@@ -137,6 +137,9 @@ def test_segment_passes_its_options_on(photo, model_file, tmp_path, capsys):
     assert info["working_size"] == [32, 48]
     assert info["tta"] == [1.0, 1.5]
     assert info["min_area"] == 20
+    assert run(*arguments, "--scales", "0.5") == 0
+    info = json.loads((tmp_path / "m" / "photo_regions.json").read_text())["info"]["options"]
+    assert info["tta"] == [0.5]
     assert run(*arguments, "--max-megapixels", "0.004") == 1
     assert "4800 pixels, more than max_pixels, 4000" in error_line(capsys)
 
@@ -152,6 +155,11 @@ def test_segment_passes_its_options_on(photo, model_file, tmp_path, capsys):
         (("train", "--epochs", "some"), "--epochs: must be a number, at least 1, got 'some'"),
         (("train", "--validation-share", "1"), "must be a number, 0 to 0.9, got '1'"),
         (("segment", "a.jpg", "--tile", "nan"), "must be a number, at least 16, got 'nan'"),
+        (("segment", "a.jpg", "--max-megapixels", "inf"), "must be a finite number, at least 0"),
+        (
+            ("export", "onnx", "a", "--precision", "int8"),
+            "error: --precision int8 is for litert alone, not onnx",
+        ),
         (("export", "pdf", "a"), "invalid choice: 'pdf'"),
         (("unheard-of",), "invalid choice: 'unheard-of'"),
     ],
@@ -332,7 +340,7 @@ def test_info_describes_the_package_and_a_model(model_file, capsys):
     facts = json.loads(capsys.readouterr().out)
     assert facts["version"] == df.__version__
     assert tuple(facts["class_names"]) == df.taxonomy.MAIN_CLASSES
-    assert run("info", "--model", model_file) == 0
+    assert run("info", "--quiet", "--model", model_file) == 0
     printed = capsys.readouterr().out
     assert "background, red, green, blue" in printed
     assert "parameters      16\n" in printed
@@ -407,6 +415,22 @@ def test_ctrl_c_leaves_no_half_written_file(photo, model_file, tmp_path):
         else:
             with Image.open(path) as picture:
                 picture.load()
+
+
+def test_ctrl_c_while_tensorflow_loads_shows_nothing_of_what_it_said(capfd):
+    from deeplab_fashion.__main__ import _heavy_imports
+
+    def load(stopped):
+        with _heavy_imports():
+            os.write(2, b"chatter\n")
+            raise stopped
+
+    with pytest.raises(KeyboardInterrupt):
+        load(KeyboardInterrupt)
+    assert capfd.readouterr().err == ""
+    with pytest.raises(ImportError):
+        load(ImportError)
+    assert capfd.readouterr().err == "chatter\n"
 
 
 def test_a_reader_that_has_gone_is_no_failure_to_report():

@@ -113,7 +113,7 @@ def _heavy_imports() -> Generator[None, None, None]:
         os.dup2(chatter.fileno(), 2)
         try:
             yield
-        except BaseException:
+        except Exception:
             os.dup2(terminal, 2)
             chatter.seek(0)
             os.write(2, chatter.read())
@@ -140,7 +140,7 @@ def _segment(given: argparse.Namespace) -> int:
     for name in ("working_size", "tile", "min_area", "precision"):
         if getattr(given, name) is not None:
             options[name] = getattr(given, name)
-    if given.tta:
+    if given.tta or given.scales:
         options["tta"] = given.scales or True
     if given.max_megapixels is not None:
         options["max_pixels"] = round(given.max_megapixels * 1e6)
@@ -211,7 +211,7 @@ def _kaggle_rows(regions: Path) -> list[dict[str, Any]]:
     written = json.loads(regions.read_text(encoding="utf-8"))
     return [
         {
-            "ImageId": written["images"][0]["file_name"],
+            "ImageId": regions.name.removesuffix("_regions.json"),
             "EncodedPixels": RunLengthMask.from_coco(region["segmentation"]),
             "ClassId": region["category_id"],
         }
@@ -383,6 +383,8 @@ def _percent(value: float | None) -> str:
 
 
 def _export(given: argparse.Namespace) -> int:
+    if given.precision != "float32" and given.format != "litert":
+        given.usage_error(f"--precision {given.precision} is for litert alone, not {given.format}")
     segmenter = _segmenter(given)
     from deeplab_fashion import export
 
@@ -449,9 +451,10 @@ def _number(kind: Callable[[str], Any], low: float, high: float = math.inf) -> C
             value = kind(text)
         except ValueError:
             value = math.nan
-        if not low <= value <= high:
+        if not low <= value <= high or value == math.inf:
+            noun = "finite number" if value == math.inf else "number"
             limit = f"at least {low}" if high == math.inf else f"{low} to {high}"
-            raise argparse.ArgumentTypeError(f"must be a number, {limit}, got {text!r}")
+            raise argparse.ArgumentTypeError(f"must be a {noun}, {limit}, got {text!r}")
         return value
 
     return read
@@ -479,9 +482,14 @@ def _parser() -> argparse.ArgumentParser:
             epilog=f"examples:\n{lines}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        added.set_defaults(run=run)
+        added.set_defaults(run=run, usage_error=added.error)
         added.add_argument("--json", action="store_true", help="answer in JSON on standard output")
-        added.add_argument("--quiet", action="store_true", help="no progress bar, errors only")
+        added.add_argument(
+            "--quiet",
+            action="store_true",
+            help="no progress bar and no account of the work; what evaluate, info and --json "
+            "answer is still printed",
+        )
         return added
 
     def with_model(added: argparse.ArgumentParser) -> None:
@@ -545,7 +553,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_number(float, 0.1, 10),
         nargs="+",
         metavar="SCALE",
-        help="with --tta, average over these scales too, such as 0.75 1 1.25",
+        help="average over these scales and the mirror image, such as 0.75 1 1.25",
     )
     segment.add_argument(
         "--min-area",
