@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 import deeplab_fashion as df
 from deeplab_fashion import export, photos, samples
@@ -188,6 +189,78 @@ def test_a_whole_network_frames_photos_of_any_size_in_every_format(tmp_path):
         exported = write(segmenter, tmp_path / write.__name__, check_photos=check)
         assert exported.agreement >= 0.999
         assert exported.pixels == 96 * 65 + 96 * 74
+
+
+@needs_litert
+def test_integers_are_learnt_and_checked_on_different_photos(dilated, tmp_path, monkeypatch):
+    seen = []
+
+    def looked_at(network, given, *rest):
+        seen.append(given)
+        return whole(network, given, *rest)
+
+    whole = export._looked_at
+    monkeypatch.setattr(export, "_looked_at", looked_at)
+    exported = export.to_litert(
+        dilated, tmp_path / "net.tflite", size=(40, 96), precision="int8", min_agreement=0
+    )
+    paths = [record.path for record in samples.load()]
+    assert seen == [paths[:6], paths[6:]]
+    assert exported.pixels == 6 * 40 * 96
+
+
+def test_photos_to_check_with_are_read_as_the_segmenter_reads_them(dilated):
+    picture = Image.fromarray(photos.read(samples.photo()))
+    turned = picture.transpose(Image.Transpose.ROTATE_90)
+    turned.getexif()[0x0112] = 6
+    grey = np.asarray(picture.convert("L"))
+    given = [picture, turned, picture.convert("RGBA"), np.asarray(picture.convert("RGBA"))]
+    *coloured, gray, array, palette = (
+        batch[0]
+        for batch in export._looked_at(
+            dilated.model,
+            [*given, Image.fromarray(grey), grey, picture.convert("P")],
+            {"working_size": (96, 96)},
+        )
+    )
+    for seen in coloured:
+        np.testing.assert_array_equal(seen, coloured[0])
+    np.testing.assert_array_equal(gray, array)
+    assert gray.shape == palette.shape == coloured[0].shape == (96, 64, 3)
+
+
+@pytest.mark.parametrize(
+    ("size", "kind"),
+    [
+        ((0, 5), ValueError),
+        ((3,), ValueError),
+        ((3, 4, 3), ValueError),
+        (256, TypeError),
+        ("64", TypeError),
+        ((40.0, 50), TypeError),
+    ],
+)
+def test_size_must_be_two_whole_numbers(colour_model, size, kind):
+    with pytest.raises(kind, match=r"size must be two whole numbers of at least 1.*, got "):
+        export._signature(colour_model, size)
+
+
+def test_models_that_a_segmenter_refuses_are_not_exported(colour_model, tmp_path):
+    class Own(keras.Model):
+        def call(self, image):
+            return colour_model(image)
+
+    with pytest.raises(ValueError, match="functional or sequential Keras model"):
+        export.to_saved_model(Own(), tmp_path / "net")
+    coarse = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(4, 1, strides=4)])
+    photo = np.zeros((20, 40, 3), np.uint8)
+    with pytest.raises(ValueError, match=r"answers to \(256, 512\) with \(64, 128\)"):
+        export.to_saved_model(coarse, tmp_path / "net", check_photos=[photo])
+    assert list(tmp_path.iterdir()) == []
+    image = keras.Input((None, None, 3))
+    logits = colour_model(image)
+    headed = keras.Model(image, {"logits": logits, "auxiliary": -logits})
+    assert export.to_saved_model(headed, tmp_path / "net", check_photos=[photo]).agreement == 1
 
 
 def test_size_must_be_the_models_own(tmp_path, colour_model):

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 import zipfile
 
 import keras
@@ -197,6 +198,7 @@ def test_transparent_and_grey_and_16_bit_photos(segmenter, tmp_path):
         (np.zeros((4, 4, 5), np.uint8), ValueError, r"got \(4, 4, 5\)"),
         (np.zeros((2, 4, 4, 3), np.uint8), ValueError, "use predict_many"),
         (np.zeros((0, 4, 3), np.uint8), ImageError, "at least one pixel"),
+        ("a" * 300 + ".jpg", ImageError, "photo a+.jpg cannot be read"),
         (np.zeros((40, 40, 3), np.uint8), ImageError, "1600 pixels, more than max_pixels, 1000"),
         (Image.new("RGB", (40, 40)), ImageError, "1600 pixels, more than max_pixels, 1000"),
         (7, TypeError, "got int"),
@@ -206,6 +208,39 @@ def test_transparent_and_grey_and_16_bit_photos(segmenter, tmp_path):
 def test_what_is_no_photo_is_refused_by_name(segmenter, image, kind, message):
     with pytest.raises(kind, match=message):
         segmenter(image, max_pixels=1000)
+
+
+@pytest.fixture
+def cut_short(tmp_path):
+    saved(tmp_path / "cut.jpg", scene(120, 200)[0])
+    whole = (tmp_path / "cut.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    return tmp_path / "cut.jpg"
+
+
+def test_a_damaged_photo_is_named_and_left_out_even_if_it_was_opened_before(segmenter, cut_short):
+    with pytest.raises(ImageError, match=r"photo .*cut\.jpg is damaged"):
+        segmenter(cut_short)
+    with Image.open(cut_short) as opened, pytest.raises(ImageError, match=r"cut\.jpg is damaged"):
+        segmenter(opened)
+    with Image.open(cut_short) as opened:
+        stream = segmenter.predict_many([opened, scene(20, 30)[0]])
+        assert [result.labels.shape for result in stream] == [(20, 30)]
+    assert [failed.photo for failed in stream.failed] == ["photo_00000"]
+    floats = Image.fromarray(np.zeros((4, 4), np.float32))
+    with pytest.raises(ImageError, match="holds floats"):
+        segmenter(floats)
+
+
+def test_a_photo_that_cannot_be_looked_at_is_left_out_but_a_full_disk_stops(segmenter, tmp_path):
+    good = saved(tmp_path / "good.png", scene(20, 30)[0])
+    long = "a" * 300 + ".jpg"
+    stream = segmenter.predict_many([long, tmp_path, good], out=tmp_path / "out")
+    assert [result.name for result in stream] == ["good"]
+    assert [failed.photo for failed in stream.failed] == [long, str(tmp_path)]
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(OSError, match="file"):
+        list(segmenter.predict_many([good], out=tmp_path / "file"))
 
 
 def test_pixel_floods_are_refused_before_they_are_decoded(segmenter, tmp_path):
@@ -235,6 +270,78 @@ def test_options_name_their_rule(options, message):
         Options(**options)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"working_size": 512.0}, "working_size must be .* whole pixels, got 512.0"),
+        ({"working_size": None}, "working_size must be .*, got None"),
+        ({"working_size": "512"}, "working_size must be .*, got '512'"),
+        ({"working_size": (256.7, 256.2)}, "working_size must be .*, got 256.7"),
+        ({"tile": 64.5}, "tile must be None or a whole number of pixels, got 64.5"),
+        ({"overlap": "0.5"}, "overlap must be a number, got '0.5'"),
+        ({"tta": None}, "tta must be True, False or scales of 0.1 to 10, got None"),
+        ({"tta": 1.5}, "tta must be .*, got 1.5"),
+        ({"tta": "1"}, "tta must be .*, got '1'"),
+        ({"tta": ("1", 1.5)}, "tta must be .*, got .'1', 1.5."),
+        ({"min_area": None}, "min_area must be a whole number of pixels, got None"),
+        ({"max_pixels": 1e8}, "max_pixels must be a whole number of pixels, got 100000000.0"),
+    ],
+)
+def test_options_name_the_type_that_they_want(options, message):
+    with pytest.raises(TypeError, match=message):
+        Options(**options)
+
+
+def test_numpys_numbers_are_options_and_can_be_saved(colour_model, tmp_path):
+    given = {
+        "working_size": np.int64(256),
+        "tile": np.int64(64),
+        "overlap": np.float32(0.5),
+        "tta": (np.float64(0.75), 1),
+        "min_area": np.uint8(3),
+    }
+    plain = {
+        "working_size": 256,
+        "tile": 64,
+        "overlap": 0.5,
+        "tta": (0.75, 1.0),
+        "min_area": 3,
+    }
+    segmenter = Segmenter(colour_model, NAMES, **given)
+    assert segmenter.options == Options(**plain)
+    segmenter.save(tmp_path / "colours.keras")
+    assert Segmenter.load(tmp_path / "colours.keras").options == Options(**plain)
+    assert Options(working_size=(np.int64(32), 48)).working_size == (32, 48)
+    assert Options(tta=np.True_).tta is True
+
+
+def test_models_of_another_kind_are_refused(colour_model):
+    class Own(keras.Model):
+        def call(self, image):
+            return colour_model(image)
+
+    message = "functional or sequential Keras model whose shapes are known, got Own"
+    with pytest.raises(ValueError, match=message):
+        Segmenter(Own(), NAMES)
+    image = keras.Input((None, None, 3))
+    assert Segmenter(keras.Model(image, Own()(image)), NAMES).class_names == NAMES
+    one = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(1, 1)])
+    with pytest.raises(ValueError, match=r"at least 2 classes, but gives .*None, 1\)"):
+        Segmenter(one, ("background",))
+
+
+def test_scores_of_another_size_than_the_photo_are_refused():
+    def coarse(size):
+        layer = keras.layers.Conv2D(4, 1, strides=4)
+        return keras.Sequential([keras.Input((*size, 3)), layer])
+
+    with pytest.raises(ValueError, match=r"answers to \(64, 96\) with \(16, 24\)"):
+        Segmenter(coarse((64, 96)), NAMES)
+    segmenter = Segmenter(coarse((None, None)), NAMES, working_size=40)
+    with pytest.raises(ValueError, match=r"answers to \(20, 40\) with \(5, 10\)"):
+        segmenter(np.zeros((20, 40, 3), np.uint8))
+
+
 def test_class_names_must_fit_the_model(colour_model):
     with pytest.raises(ValueError, match=r"output is \(None, None, None, 4\), got 2"):
         Segmenter(colour_model, ("background", "red"))
@@ -250,6 +357,27 @@ def test_scores_that_are_no_numbers_are_refused(colour_model):
     broken.set_weights([np.full((1, 1, 3, 4), np.nan, np.float32), np.zeros(4, np.float32)])
     with pytest.raises(ValueError, match="must be numbers, got NaN"):
         Segmenter(broken, NAMES)(np.zeros((20, 20, 3), np.uint8))
+
+
+def test_where_a_sigmoid_underflows_no_class_is_likelier(colour_model):
+    conv = keras.layers.Conv2D(4, 1, activation="sigmoid")
+    model = keras.Sequential([keras.Input((None, None, 3)), conv])
+    kernel, _ = colour_model.get_weights()
+    model.set_weights([10 * kernel, np.full(4, -120, np.float32)])
+    photo, labels = scene(40, 50)
+    result = Segmenter(model, NAMES, working_size=50)(photo)
+    np.testing.assert_array_equal(result.labels, labels)
+    np.testing.assert_allclose(result.probabilities[labels == 0], 0.25)
+    dark = Segmenter(model, NAMES, working_size=50)(np.zeros((20, 30, 3), np.uint8))
+    assert not dark.labels.any()
+
+
+def test_of_scores_below_an_even_share_the_largest_wins():
+    planes = np.full((3, 2, 2), 0.1, np.float32)
+    planes[1, 0] = planes[2, 1] = 0.2
+    labels, confidence, _ = _canvas.label(iter([planes]), (2, 2), (2, 2), keep=False)
+    assert labels.tolist() == [[1, 1], [2, 2]]
+    assert confidence.tolist() == [[51, 51], [51, 51]]
 
 
 def test_specks_are_cleaned_on_request(segmenter):
@@ -424,6 +552,14 @@ def test_a_folder_resumes_where_it_stopped(segmenter, folder, tmp_path):
     saved(folder / "a.png", scene(44, 50)[0])
     assert [r.labels.shape for r in segmenter.predict_many(folder, out=out, tta=True)] == [(44, 50)]
     assert len(list(segmenter.predict_many(folder, out=out, tta=True, resume=False))) == 3
+    (out / "c_labels.png").unlink()
+    assert [r.name for r in segmenter.predict_many(folder, out=out, tta=True)] == ["c"]
+    without = {"out": out, "tta": True, "cutouts": False}
+    assert len(list(segmenter.predict_many(folder, **without))) == 3
+    assert len(list(segmenter.predict_many(folder, **without))) == 0
+    assert not list(out.glob("*_cutout_*"))
+    assert len(list(segmenter.predict_many(folder, out=out, tta=True))) == 3
+    assert list(out.glob("c_cutout_*"))
     (out / "c_regions.json").write_text("{half")
     assert [r.name for r in segmenter.predict_many(folder, out=out, tta=True, resume=True)] == ["c"]
 
@@ -440,6 +576,24 @@ def test_many_arrays_and_stopping_at_the_first_fault(segmenter):
         segmenter.predict_many("no-folder")
     with pytest.raises(ValueError, match="on_error"):
         segmenter.predict_many([], on_error="ignore")
+
+
+def test_one_photo_is_not_taken_for_many(segmenter, tmp_path):
+    message = "for one photo call the segmenter itself, got an array of shape (20, 30, 3)"
+    with pytest.raises(TypeError, match=re.escape(message)):
+        segmenter.predict_many(scene(20, 30)[0])
+    with pytest.raises(TypeError, match="got a PIL image of 30 x 20 pixels"):
+        segmenter.predict_many(Image.new("RGB", (30, 20)))
+    paths = np.array([str(saved(tmp_path / "a.png", scene(20, 30)[0]))])
+    assert [result.name for result in segmenter.predict_many(paths)] == ["a"]
+
+
+def test_probabilities_of_many_photos_in_tiles_are_kept_on_request(segmenter):
+    photo = scene(60, 90)[0]
+    options = {"tile": 40, "working_size": 40}
+    (result,) = segmenter.predict_many([photo], probabilities=True, **options)
+    alone = segmenter(photo, probabilities=True, **options)
+    np.testing.assert_array_equal(result.probabilities, alone.probabilities)
 
 
 def test_photos_in_a_folder_are_found_by_their_ending(folder):
@@ -514,3 +668,15 @@ def test_written_regions_name_what_they_were_made_from(segmenter, folder, tmp_pa
     assert info["photo"] == "a.png"
     assert info["bytes"] == (folder / "a.png").stat().st_size
     assert info["options"]["working_size"] == 256
+
+
+def test_written_regions_lead_back_to_the_photos(segmenter, folder, tmp_path):
+    list(segmenter.predict_many(folder, out=tmp_path / "out"))
+    for name, photo in (("a.bmp", "a.bmp"), ("a.png", "a.png"), ("c", "c.png")):
+        regions = json.loads((tmp_path / "out" / f"{name}_regions.json").read_text())
+        assert regions["images"][0]["file_name"] == photo
+    with Image.open(folder / "a.png") as opened:
+        result = segmenter(opened)
+    assert (result.name, result.file_name) == ("a", "a.png")
+    result = segmenter(scene(20, 30)[0])
+    assert result.to_coco()["images"][0]["file_name"] == "photo"

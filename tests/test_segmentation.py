@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -23,7 +24,7 @@ def result():
     labels[20:35, 16:22] = 2
     photo = random.integers(0, 256, (40, 30, 3), np.uint8)
     confidence = np.full((40, 30), 204, np.uint8)
-    return Segmentation(labels, NAMES, confidence, photo, "walk")
+    return Segmentation(labels, NAMES, confidence, photo, "walk", file_name="walk.png")
 
 
 def test_regions_are_worked_out_from_the_labels(result):
@@ -114,12 +115,25 @@ def test_save_writes_what_can_be_read_again(result, tmp_path):
     with Image.open(written["cutout lower-body"]) as cutout:
         np.testing.assert_array_equal(np.asarray(cutout), result.cutouts()["lower-body"])
     Image.fromarray(result.photo).save(tmp_path / "walk.png")
-    regions = json.loads(written["regions"].read_text())
-    regions["images"][0]["file_name"] = "walk.png"
-    (tmp_path / "regions.json").write_text(json.dumps(regions))
-    (record,) = read_fashionpedia(tmp_path / "regions.json", tmp_path)
+    (record,) = read_fashionpedia(written["regions"], tmp_path)
     assert [region.area for region in record.regions] == [296, 90, 90]
     assert "cutout lower-body" not in result.save(tmp_path / "other", cutouts=False, name="b")
+
+
+def test_save_removes_its_own_cutouts_that_are_no_longer_true(result, tmp_path):
+    result.save(tmp_path)
+    result.save(tmp_path, name="walk2")
+    (tmp_path / "walk_cutout_hat.png").write_bytes(b"another's")
+    upper = np.where(result.labels == 1, 1, 0).astype(np.uint8)
+    dataclasses.replace(result, labels=upper, files={}).save(tmp_path)
+    assert sorted(path.name for path in tmp_path.glob("*_cutout_*")) == [
+        "walk2_cutout_lower-body.png",
+        "walk2_cutout_upper-body.png",
+        "walk_cutout_hat.png",
+        "walk_cutout_upper-body.png",
+    ]
+    result.save(tmp_path, cutouts=False)
+    assert not (tmp_path / "walk_cutout_upper-body.png").exists()
 
 
 def test_a_photo_without_clothing_has_no_regions_and_saves(tmp_path):

@@ -145,7 +145,8 @@ def _winners(
     if not np.isfinite(peaks).all():
         raise ValueError("the model's scores must be numbers, got NaN or infinity")
     # Probabilities sum to 1, so a class that stays below an even share wins nowhere.
-    first, *others = np.flatnonzero(peaks > 0.99 / len(planes)).tolist()
+    likely = np.flatnonzero(peaks > 0.99 / len(planes)).tolist()
+    first, *others = likely or range(len(planes))  # all, where the scores sum to less
     best = interpolated(planes[first], rows, columns)
     labels = np.full(best.shape, first, np.uint8)
     for index in others:

@@ -9,7 +9,7 @@ size first, as `Segmenter` does.
 import importlib
 import json
 import tempfile
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,14 @@ from numpy.typing import NDArray
 from deeplab_fashion import photos, samples
 from deeplab_fashion._files import replacing
 from deeplab_fashion.errors import ExportError
-from deeplab_fashion.inference import Segmenter, probabilities_of
+from deeplab_fashion.inference import (
+    Segmenter,
+    checked_network,
+    other_size,
+    photo_of,
+    probabilities_of,
+    whole_number,
+)
 
 __all__ = ["Exported", "to_litert", "to_onnx", "to_saved_model"]
 
@@ -58,10 +65,10 @@ def to_saved_model(
     """Write a TensorFlow SavedModel, for TensorFlow Serving and every TensorFlow language.
 
     Args:
-        model: A segmenter, or a Keras model from RGB in [0, 255] to class scores.
+        model: A segmenter, or a Keras model that `Segmenter` takes.
         path: The folder to write; it must not exist, or be an empty folder.
-        check_photos: Photos to check with, each a path, PIL image or uint8 array; the packaged
-            sample photos when left out.
+        check_photos: Photos to check with, as `Segmenter` takes them; the packaged sample photos
+            when left out.
         min_agreement: Least share of pixels whose label must be the network's own.
 
     Returns:
@@ -70,6 +77,7 @@ def to_saved_model(
     Raises:
         ExportError: If the result differs more; nothing is left behind then.
         FileExistsError: If ``path`` holds something.
+        ValueError: If the model is of another kind.
 
     Example:
         >>> import tempfile
@@ -117,12 +125,12 @@ def to_onnx(
     """Write an ONNX file. Its metadata hold ``class_names`` and ``working_size`` as JSON.
 
     Args:
-        model: A segmenter, or a Keras model from RGB in [0, 255] to class scores.
+        model: A segmenter, or a Keras model that `Segmenter` takes.
         path: The file to write.
-        size: (height, width) of the photos; None leaves both free where the model does.
+        size: (height, width) of the photos, at least 1; None leaves both free where the model does.
         opset: Version of ONNX's operators, at least 17.
-        check_photos: Photos to check with, each a path, PIL image or uint8 array; the packaged
-            sample photos when left out.
+        check_photos: Photos to check with, as `Segmenter` takes them; the packaged sample photos
+            when left out.
         min_agreement: Least share of pixels whose label must be the network's own.
 
     Returns:
@@ -131,7 +139,9 @@ def to_onnx(
     Raises:
         ExportError: If the result differs more; no file is left behind then.
         ImportError: If the extra ``deeplab-fashion[onnx]`` is not installed.
-        ValueError: If ``opset`` is too low or ``size`` is not the model's.
+        TypeError: If ``size`` is not two whole numbers.
+        ValueError: If ``opset`` is too low, ``size`` is not the model's or the model is of another
+            kind.
     """
     if opset < 17:
         raise ValueError(f"opset must be at least 17, got {opset}")
@@ -177,14 +187,15 @@ def to_litert(
     """Write a LiteRT (TensorFlow Lite) file for phones and small devices.
 
     Args:
-        model: A segmenter, or a Keras model from RGB in [0, 255] to class scores.
+        model: A segmenter, or a Keras model that `Segmenter` takes.
         path: The file to write.
-        size: (height, width) of the photos; None leaves both free where the model does.
+        size: (height, width) of the photos, at least 1; None leaves both free where the model does.
         precision: "float16" halves the file; "int8" quarters it and computes in integers.
-        representative: Photos from which "int8" learns the range of each value; the packaged
-            sample photos when left out.
-        check_photos: Photos to check with, each a path, PIL image or uint8 array; the packaged
-            sample photos when left out.
+        representative: Photos from which "int8" learns the range of each value, as `Segmenter`
+            takes them; the packaged sample photos when left out.
+        check_photos: Photos to check with, as `Segmenter` takes them; the packaged sample photos
+            when left out. Where "int8" is given neither, it learns from the first half of the
+            packaged photos and is checked on the other half.
         min_agreement: Least share of pixels whose label must be the network's own; 0.999 when left
             out, and 0.98 for "int8".
 
@@ -194,7 +205,9 @@ def to_litert(
     Raises:
         ExportError: If the result differs more; no file is left behind then.
         ImportError: If the extra ``deeplab-fashion[litert]`` is not installed.
-        ValueError: If ``precision`` is unknown or ``size`` is not the model's.
+        TypeError: If ``size`` is not two whole numbers.
+        ValueError: If ``precision`` is unknown, ``size`` is not the model's or the model is of
+            another kind.
     """
     if precision not in ("float32", "float16", "int8"):
         raise ValueError(f"precision must be float32, float16 or int8, got {precision!r}")
@@ -212,6 +225,10 @@ def to_litert(
     if precision == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if precision == "int8":
+        if representative is None and check_photos is None:
+            paths = [record.path for record in samples.load()]
+            half = len(paths) // 2
+            representative, check_photos = paths[:half], paths[half:]
         examples = list(_looked_at(network, representative, about, size))
         converter.representative_dataset = lambda: ([example] for example in examples)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
@@ -239,8 +256,9 @@ def _taken_apart(model: keras.Model | Segmenter) -> tuple[keras.Model, dict[str,
             "working_size": list(options.frame),
             "keep_aspect": options.keep_aspect,
         }
-    names = [str(index) for index in range(model.output_shape[-1])]
-    return _taken_apart(Segmenter(model, names))
+    network = checked_network(model)
+    names = [str(index) for index in range(network.output_shape[-1])]
+    return _taken_apart(Segmenter(network, names))
 
 
 def _fixed_size(network: keras.Model) -> tuple[int, int] | None:
@@ -252,10 +270,15 @@ def _signature(
     network: keras.Model, size: tuple[int, int] | None = None, *, batch: int | None = None
 ) -> tf.TensorSpec:
     own = network.input_shape[1:3]
-    if size is not None and any(
-        mine not in (None, wanted) for mine, wanted in zip(own, size, strict=True)
-    ):
-        raise ValueError(f"size must be the model's own, {own}, got {size}")
+    if size is not None:
+        rule = "size must be two whole numbers of at least 1, (height, width)"
+        if not isinstance(size, Sequence) or isinstance(size, str):
+            raise TypeError(f"{rule}, got {size!r}")
+        sides = [whole_number(side, rule) for side in size]
+        if len(sides) != 2 or min(sides) < 1:
+            raise ValueError(f"{rule}, got {size}")
+        if any(mine not in (None, wanted) for mine, wanted in zip(own, sides, strict=True)):
+            raise ValueError(f"size must be the model's own, {own}, got {size}")
     return tf.TensorSpec((batch, *(size or own), 3), tf.uint8, name="image")
 
 
@@ -337,7 +360,7 @@ def _looked_at(
 ) -> Iterator[_Batch]:
     """Yield photos as batches of one, at the size at which the network sees them."""
     for photo in [record.path for record in samples.load()] if given is None else given:
-        pixels = photos.read(photo) if isinstance(photo, str | Path) else np.asarray(photo)
+        pixels, _ = photo_of(photo, photos.MAX_PIXELS)
         wanted = size or _fixed_size(network)
         if wanted is None:
             ratio = min(
@@ -352,6 +375,8 @@ def _compare(network: keras.Model, run: _Run, batches: Iterator[_Batch]) -> tupl
     same = pixels = 0
     for batch in batches:
         labels = own(tf.constant(batch))["labels"].numpy()
+        if labels.shape != batch.shape[:3]:
+            raise ValueError(other_size(batch.shape[1:3], labels.shape[1:]))
         same += int((run(batch) == labels).sum())
         pixels += labels.size
     if pixels == 0:

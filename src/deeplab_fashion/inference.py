@@ -3,11 +3,14 @@
 import hashlib
 import json
 import logging
+import operator
+import stat
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, TypedDict, Unpack, get_args
 
@@ -43,7 +46,9 @@ _LOG = logging.getLogger("deeplab_fashion")
 _SETTINGS = "deeplab_fashion.json"
 _SMALLEST_SIDE = 16
 _LARGEST_CONSTANT = 30_000  # values; keeps the peak of memory where it is without constants
+_LEAST = 1e-30  # lost in any probability but 0
 _PADDING = 127  # the grey that training puts around a photo
+_TTA_RULE = "tta must be True, False or scales of 0.1 to 10"
 _SUFFIXES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".jp2", ".png", ".tif", ".tiff", ".webp"}
 
 
@@ -83,6 +88,7 @@ class Options:
             faster: they are for many photos.
 
     Raises:
+        TypeError: If a value is of another type.
         ValueError: If a value lies outside its range.
 
     Example:
@@ -100,8 +106,26 @@ class Options:
     precision: Precision = "float32"
 
     def __post_init__(self) -> None:
-        if isinstance(self.working_size, Sequence):
-            object.__setattr__(self, "working_size", tuple(self.working_size))
+        # Plain numbers alone can be written to a file; numpy's are turned into them.
+        plain: dict[str, Any] = {}
+        rule = "working_size must be a side or (height, width), in whole pixels"
+        if isinstance(self.working_size, Sequence) and not isinstance(self.working_size, str):
+            plain["working_size"] = tuple(whole_number(side, rule) for side in self.working_size)
+        else:
+            plain["working_size"] = whole_number(self.working_size, rule)
+        if self.tile is not None:
+            plain["tile"] = whole_number(self.tile, "tile must be None or a whole number of pixels")
+        if not isinstance(self.overlap, Real):
+            raise TypeError(f"overlap must be a number, got {self.overlap!r}")
+        plain["overlap"] = float(self.overlap)
+        plain["tta"] = _plain_tta(self.tta)
+        for name in ("min_area", "max_pixels"):
+            plain[name] = whole_number(
+                getattr(self, name), f"{name} must be a whole number of pixels"
+            )
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
+
         if len(self.frame) != 2 or min(self.frame) < _SMALLEST_SIDE:
             raise ValueError(
                 f"working_size must be a side or (height, width) of at least {_SMALLEST_SIDE}, "
@@ -111,10 +135,8 @@ class Options:
             raise ValueError(f"tile must be None or at least {_SMALLEST_SIDE}, got {self.tile}")
         if not 0 <= self.overlap < 1:
             raise ValueError(f"overlap must be at least 0 and below 1, got {self.overlap}")
-        if not isinstance(self.tta, bool):
-            object.__setattr__(self, "tta", tuple(float(scale) for scale in self.tta))
         if not self.scales or not all(0.1 <= scale <= 10 for scale in self.scales):
-            raise ValueError(f"tta must be True, False or scales of 0.1 to 10, got {self.tta}")
+            raise ValueError(f"{_TTA_RULE}, got {self.tta}")
         if self.precision not in get_args(Precision):
             raise ValueError(
                 f"precision must be one of {get_args(Precision)}, got {self.precision!r}"
@@ -169,6 +191,7 @@ class _View:
 
     photo: NDArray[np.uint8]
     name: str
+    file_name: str
     canvas: _canvas.Size
     window: _canvas.Size
 
@@ -184,6 +207,25 @@ class _View:
         )
         box = (top * down, left * across, (top + height) * down, (left + width) * across)
         return _canvas.resized(self.photo, box, size)
+
+
+def whole_number(value: Any, rule: str) -> int:
+    """Return a whole number of any type as an int; a TypeError states the rule otherwise."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{rule}, got {value!r}") from None
+
+
+def _plain_tta(tta: Any) -> bool | tuple[float, ...]:
+    if isinstance(tta, bool | np.bool_):
+        return bool(tta)
+    if isinstance(tta, str) or not isinstance(tta, Iterable):
+        raise TypeError(f"{_TTA_RULE}, got {tta!r}")
+    scales = tuple(tta)
+    if not all(isinstance(scale, Real) for scale in scales):
+        raise TypeError(f"{_TTA_RULE}, got {tta!r}")
+    return tuple(float(scale) for scale in scales)
 
 
 def photos_in(folder: str | Path, *, leave_out: str | Path | None = None) -> list[Path]:
@@ -228,15 +270,18 @@ class Segmenter:
     another segmenter.
 
     Args:
-        model: A Keras model, RGB in [0, 255] of shape (batch, height, width, 3) to class scores
-            (batch, height, width, classes): logits, or probabilities if its last activation is
-            softmax or sigmoid. Height and width may be fixed or free.
+        model: A Keras model, functional or sequential with known shapes: RGB in [0, 255] of shape
+            (batch, height, width, 3) to the scores of 2 to 256 classes at the same height and
+            width, (batch, height, width, classes). They are logits, or probabilities if its last
+            layer is a softmax or sigmoid. Height and width may be fixed or free. Of several
+            outputs by name the one called "logits" is taken.
         class_names: The name of each class, background first.
         **options: See `Options`. A model of fixed size brings its own ``working_size``.
 
     Raises:
-        TypeError: If ``class_names`` is a single text.
-        ValueError: If the model's output does not fit the names, or an option is out of range.
+        TypeError: If ``class_names`` is a single text, or an option is of another type.
+        ValueError: If the model is of another kind, its output does not fit the names, or an
+            option is out of range.
 
     Example:
         >>> paint = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(2, 1)])
@@ -254,13 +299,9 @@ class Segmenter:
         if isinstance(class_names, str):
             raise TypeError(f"class_names must be several names, got the text {class_names!r}")
         names = tuple(str(name) for name in class_names)
-        output = getattr(model, "output", None)
-        if isinstance(output, dict) and "logits" in output:
-            model = keras.Model(model.input, output["logits"])  # without the auxiliary head
+        model = checked_network(model)
         shape_in, shape_out = model.input_shape, model.output_shape
-        if not isinstance(shape_in, tuple) or len(shape_in) != 4 or shape_in[3] != 3:
-            raise ValueError(f"model must take (batch, height, width, 3), but takes {shape_in}")
-        if not isinstance(shape_out, tuple) or len(shape_out) != 4 or shape_out[3] != len(names):
+        if shape_out[3] != len(names):
             raise ValueError(
                 f"class_names must name each class of the model, whose output is {shape_out}, "
                 f"got {len(names)}: {names}"
@@ -385,8 +426,9 @@ class Segmenter:
 
         Raises:
             ImageError: If the photo is missing, unreadable, empty or larger than ``max_pixels``.
-            TypeError: If ``image`` is of another type.
-            ValueError: If an option is out of range.
+            TypeError: If ``image`` or an option is of another type.
+            ValueError: If an option is out of range, or the model's answer is of another size
+                than the photo that it was shown.
         """
         chosen = replace(self.options, **options)
         return self._segment(self._view(image, chosen), chosen, probabilities=probabilities)
@@ -400,21 +442,25 @@ class Segmenter:
         resume: bool = True,
         cutouts: bool = True,
         batch_size: int = 1,
+        probabilities: bool = False,
         show_progress: bool = False,
         **options: Unpack[_OptionValues],
     ) -> PredictionStream:
-        """Segment many photos as they are asked for, never holding more than a batch of them.
+        """Segment many photos as they are asked for, never reading more than a batch of them.
 
         Args:
-            images: A folder, or photos as `__call__` takes them.
+            images: A folder, photos as `__call__` takes them, or an array of several, shape
+                (photos, height, width, channels). They are listed at the start and the list is
+                held: paths cost nothing, arrays stay in memory.
             out: Folder to which each photo's files are written; see `Segmentation.save`.
             on_error: "skip" goes on after a photo that cannot be segmented, logs it as a warning
                 and lists it in the stream's ``failed``; "raise" stops.
             resume: Whether files whose result already lies in ``out``, made from the same file by
-                the same model and options, are left alone.
+                the same model and options, with cut-outs or without, are left alone.
             cutouts: Whether cut-outs of each class are written too.
             batch_size: Up to how many photos that follow each other go through the network
                 together: those of one size, seen whole. It pays on a GPU.
+            probabilities: Whether the probabilities of photos in tiles are kept; see `__call__`.
             show_progress: Whether a progress bar is drawn on standard error.
             **options: Options that differ from the segmenter's own; see `Options`.
 
@@ -423,6 +469,7 @@ class Segmenter:
 
         Raises:
             ImageError: If the folder does not exist.
+            TypeError: If ``images`` is a single photo, or an option is of another type.
             ValueError: If an option is out of range, or ``out`` is the folder of the photos.
 
         Example:
@@ -436,6 +483,11 @@ class Segmenter:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         chosen = replace(self.options, **options)
+        if _is_one_photo(images):
+            raise TypeError(
+                "images must be a folder or several photos; for one photo call the segmenter "
+                f"itself, got {_described(images)}"
+            )
         single = isinstance(images, str | Path)
         todo = photos_in(images, leave_out=out) if single else list(images)
         names = _file_names(todo)
@@ -453,7 +505,7 @@ class Segmenter:
             whole = [None] * len(batch) if len(batch) < 2 else self._answer(views, chosen)
             for (image, view, info), planes in zip(batch, whole, strict=True):
                 try:
-                    result = self._segment(view, chosen, planes=planes)
+                    result = self._segment(view, chosen, probabilities=probabilities, planes=planes)
                 except (ValueError, MemoryError) as error:
                     leave_out(image, view.name, error)
                     continue
@@ -468,10 +520,11 @@ class Segmenter:
             for image, name in progress(
                 zip(todo, names, strict=True), "segmenting", total=len(todo), show=show_progress
             ):
-                info = {} if out is None else self._made_from(image, chosen)
+                info = {} if out is None else self._made_from(image, chosen, cutouts)
                 if info and resume and out is not None:
                     written = Path(out) / f"{name}_regions.json"
-                    if _info_of(written) == info:
+                    pictures = [Path(out) / f"{name}_{kind}.png" for kind in ("overlay", "labels")]
+                    if _info_of(written) == info and all(path.is_file() for path in pictures):
                         stream.resumed[str(image)] = written
                         continue
                 try:
@@ -529,17 +582,23 @@ class Segmenter:
             total += confusion_matrix(record.to_labels(label_map), labels, len(self.class_names))
         return total
 
-    def _made_from(self, image: Any, options: Options) -> dict[str, Any]:
+    def _made_from(self, image: Any, options: Options, cutouts: bool) -> dict[str, Any]:
         """Name the file, model and options behind a result; empty where the photo is no file."""
-        if not isinstance(image, str | Path) or not Path(image).is_file():
+        if not isinstance(image, str | Path):
             return {}
-        facts = Path(image).stat()
+        try:
+            facts = Path(image).stat()
+        except (OSError, ValueError):
+            return {}  # to read it will tell why
+        if not stat.S_ISREG(facts.st_mode):
+            return {}
         made_from = {
             "photo": Path(image).name,
             "bytes": facts.st_size,
             "modified": facts.st_mtime_ns,
             "model": self._fingerprint,
             "options": asdict(options),
+            "cutouts": cutouts,
         }
         plain: dict[str, Any] = json.loads(json.dumps(made_from))
         return plain
@@ -553,7 +612,7 @@ class Segmenter:
 
     def _view(self, image: Any, options: Options) -> "_View":
         """Read a photo and plan how it is seen."""
-        photo, name = _photo_of(image, options.max_pixels)
+        photo, file_name = photo_of(image, options.max_pixels)
         canvas, window = _canvas.plan(
             (photo.shape[0], photo.shape[1]),
             options.frame,
@@ -561,7 +620,7 @@ class Segmenter:
             tile=options.tile,
             smallest=1 if self._fixed_size else _SMALLEST_SIDE,
         )
-        return _View(photo, name, canvas, window)
+        return _View(photo, Path(file_name).stem or "photo", file_name, canvas, window)
 
     def _segment(
         self,
@@ -586,7 +645,13 @@ class Segmenter:
         if options.min_area > 1:
             labels = remove_specks(labels, options.min_area)
         return Segmentation(
-            labels, self.class_names, confidence, view.photo, view.name, _canvas=kept
+            labels,
+            self.class_names,
+            confidence,
+            view.photo,
+            view.name,
+            file_name=view.file_name,
+            _canvas=kept,
         )
 
     def _answer(
@@ -628,7 +693,7 @@ class Segmenter:
         planes = self._functions[precision]
         height, width = size = batch.shape[1:3]
         if self._fixed_size in (None, size):
-            return np.asarray(planes(batch), np.float32)
+            return _of_size(planes(batch), size)
         room = [most - side for most, side in zip(self._fixed_size, size, strict=True)]
         if min(room) < 0:
             raise ValueError(
@@ -637,7 +702,7 @@ class Segmenter:
         top, left = room[0] // 2, room[1] // 2
         framed = np.full((len(batch), *self._fixed_size, 3), _PADDING, np.uint8)
         framed[:, top : top + height, left : left + width] = batch
-        answer = np.asarray(planes(framed), np.float32)
+        answer = _of_size(planes(framed), self._fixed_size)
         return answer[:, :, top : top + height, left : left + width]
 
     def _function(self, precision: Precision) -> Callable[[NDArray[np.uint8]], Any]:
@@ -664,6 +729,46 @@ class Segmenter:
         return lambda batch: held(tf.constant(batch))
 
 
+def _of_size(answer: Any, size: _canvas.Size) -> NDArray[np.float32]:
+    planes = np.asarray(answer, np.float32)
+    if planes.shape[2:] != tuple(size):
+        raise ValueError(other_size(tuple(size), planes.shape[2:]))
+    return planes
+
+
+def other_size(shown: tuple[Any, ...], given: tuple[Any, ...]) -> str:
+    return (
+        f"model must answer at the size of its input, but answers to {shown} with {given}; "
+        "resize its scores, as layers.ResizeToMatch does"
+    )
+
+
+def checked_network(model: keras.Model) -> keras.Model:
+    """Return the model, without its auxiliary head, if it is of a kind that segments photos."""
+    output = getattr(model, "output", None)
+    if isinstance(output, dict) and "logits" in output:
+        model = keras.Model(model.input, output["logits"])
+    try:
+        shape_in, shape_out = model.input_shape, model.output_shape
+    except AttributeError:
+        raise ValueError(
+            "model must be a functional or sequential Keras model whose shapes are known, got "
+            f"{type(model).__name__}; build one from it: image = keras.Input((None, None, 3)), "
+            "keras.Model(image, model(image))"
+        ) from None
+    if not isinstance(shape_in, tuple) or len(shape_in) != 4 or shape_in[3] != 3:
+        raise ValueError(f"model must take (batch, height, width, 3), but takes {shape_in}")
+    if not isinstance(shape_out, tuple) or len(shape_out) != 4 or (shape_out[3] or 0) < 2:
+        raise ValueError(
+            "model must give (batch, height, width, classes) with at least 2 classes, "
+            f"but gives {shape_out}"
+        )
+    for shown, given in zip(shape_in[1:3], shape_out[1:3], strict=True):
+        if None not in (shown, given) and shown != given:
+            raise ValueError(other_size(shape_in[1:3], shape_out[1:3]))
+    return model
+
+
 def probabilities_of(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
     """Return the function from a model's float32 output to probabilities that sum to 1."""
     last = model
@@ -673,8 +778,9 @@ def probabilities_of(model: keras.Model) -> Callable[[tf.Tensor], tf.Tensor]:
     if activation is keras.activations.softmax or isinstance(last, keras.layers.Softmax):
         return lambda scores: scores
     if activation is keras.activations.sigmoid:
-        return lambda scores: tf.math.divide_no_nan(
-            scores, tf.reduce_sum(scores, axis=-1, keepdims=True)
+        # Where every class underflows to 0, all are equally likely.
+        return lambda scores: (
+            (scores + _LEAST) / tf.reduce_sum(scores + _LEAST, axis=-1, keepdims=True)
         )
     return lambda scores: tf.nn.softmax(scores)
 
@@ -687,10 +793,10 @@ def _info_of(regions: Path) -> Any:
         return None
 
 
-def _photo_of(image: Any, max_pixels: int) -> tuple[NDArray[np.uint8], str]:
-    """Return any photo as RGB (height, width, 3), and its name."""
+def photo_of(image: Any, max_pixels: int) -> tuple[NDArray[np.uint8], str]:
+    """Return any photo as RGB (height, width, 3), and its file name, "" where it has none."""
     if isinstance(image, str | Path):
-        return photos.read(image, max_pixels=max_pixels), Path(image).stem
+        return photos.read(image, max_pixels=max_pixels), Path(image).name
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8:
             raise TypeError(f"a photo as an array must be uint8, 0 to 255, got {image.dtype}")
@@ -706,17 +812,39 @@ def _photo_of(image: Any, max_pixels: int) -> tuple[NDArray[np.uint8], str]:
             )
         _check_pixels(image.shape[0] * image.shape[1], max_pixels)
         if image.ndim == 3 and image.shape[2] == 3:
-            return image, "photo"
+            return image, ""
         from PIL import Image
 
         grey = image[..., 0] if image.ndim == 3 and image.shape[2] == 1 else image
-        return photos.from_pil(Image.fromarray(grey)), "photo"
-    if hasattr(image, "mode") and hasattr(image, "getexif"):
+        return photos.from_pil(Image.fromarray(grey)), ""
+    if _is_pil(image):
         _check_pixels(image.width * image.height, max_pixels)
-        return photos.from_pil(image), Path(getattr(image, "filename", "") or "photo").stem
+        file_name = Path(getattr(image, "filename", "") or "").name
+        try:
+            return photos.from_pil(image), file_name
+        except ImageError:
+            raise
+        except photos.DAMAGE as error:
+            raise ImageError(f"photo {file_name or 'given'} is damaged: {error}") from None
     raise TypeError(
         f"a photo must be a path, a PIL image or a uint8 array, got {type(image).__name__}"
     )
+
+
+def _is_pil(image: Any) -> bool:
+    return hasattr(image, "mode") and hasattr(image, "getexif")
+
+
+def _is_one_photo(images: Any) -> bool:
+    if isinstance(images, np.ndarray):  # of pixels, not of paths
+        return images.ndim < 4 and images.dtype.kind not in "OSU"
+    return _is_pil(images)
+
+
+def _described(image: Any) -> str:
+    if isinstance(image, np.ndarray):
+        return f"an array of shape {image.shape}"
+    return f"a PIL image of {image.width} x {image.height} pixels"
 
 
 def _check_pixels(count: int, max_pixels: int) -> None:

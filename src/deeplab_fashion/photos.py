@@ -17,6 +17,8 @@ __all__ = ["MAX_PIXELS", "from_pil", "read", "resize", "size_of"]
 MAX_PIXELS = 2**27
 """Pixels of the largest photo that is read: a small file can ask for all memory."""
 
+DAMAGE = (OSError, SyntaxError, ValueError, EOFError)  # what Pillow raises while it decodes
+
 _LIMIT_LIFTED = threading.Lock()
 
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -68,7 +70,7 @@ def size_of(path: str | Path) -> tuple[int, int]:
     with _open(Path(path)) as image:
         try:
             turned = image.getexif().get(_ORIENTATION) in _TURNED
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
+        except DAMAGE as error:
             raise ImageError(f"photo {path} is damaged: {error}") from None
         return (image.width, image.height) if turned else (image.height, image.width)
 
@@ -154,7 +156,7 @@ def read(
             return from_pil(image)
         except ImageError as error:
             raise ImageError(f"photo {path}: {error}") from None
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
+        except DAMAGE as error:
             raise ImageError(f"photo {path} is damaged: {error}") from None
 
 

@@ -28,8 +28,9 @@ class Segmentation:
         confidence: Probability of the winning class at each pixel, as 0 to 255, shape
             (height, width).
         photo: The photo as RGB, upright, shape (height, width, 3).
-        name: The photo's file name without its ending, or "photo".
-        files: What `save` wrote: "overlay", "labels", "cutout <class>", "regions" -> the file.
+        name: What the photo is called: its file name without its ending, or "photo".
+        file_name: The photo's file name; empty where it came from no file.
+        files: What `save` wrote last: "overlay", "labels", "cutout <class>", "regions" -> the file.
         info: What the masks were made from, where `Segmenter.predict_many` wrote them to a folder.
     """
 
@@ -40,6 +41,7 @@ class Segmentation:
     name: str = "photo"
     files: dict[str, Path] = field(default_factory=dict, repr=False)
     info: dict[str, Any] = field(default_factory=dict, repr=False)
+    file_name: str = ""
     _canvas: NDArray[np.float32] | None = field(default=None, repr=False)
 
     @cached_property
@@ -115,7 +117,7 @@ class Segmentation:
 
         Args:
             image_id: The image's number.
-            file_name: Its file name; ``name`` when left out.
+            file_name: Its file name; when left out, the photo's own, or ``name`` where it has none.
             polygons: Whether outlines are written as polygons instead of run lengths.
 
         Returns:
@@ -140,7 +142,7 @@ class Segmentation:
             )
         image = {
             "id": image_id,
-            "file_name": self.name if file_name is None else file_name,
+            "file_name": (self.file_name or self.name) if file_name is None else file_name,
             "height": height,
             "width": width,
         }
@@ -183,6 +185,7 @@ class Segmentation:
 
         ``<name>_overlay.png``, ``<name>_labels.png`` (pixel values are labels, shown in colour),
         ``<name>_cutout_<class>.png`` (transparent ground) and ``<name>_regions.json`` (COCO).
+        Cut-outs of classes that an earlier call wrote and this one does not are removed.
 
         Args:
             directory: The folder; made if absent.
@@ -203,14 +206,22 @@ class Segmentation:
         if cutouts:
             for class_name, cutout in self.cutouts().items():
                 pictures[f"cutout {class_name}"] = Image.fromarray(cutout)
-        written = {}
-        for kind, picture in pictures.items():
+
+        def path_of(kind: str) -> Path:
             suffix = re.sub(r"[^\w.-]+", "_", kind)
-            written[kind] = Path(directory) / f"{stem}_{suffix}.png"
+            return Path(directory) / f"{stem}_{suffix}.png"
+
+        written = {kind: path_of(kind) for kind in pictures}
+        for kind, picture in pictures.items():
             with replacing(written[kind]) as part:
                 picture.save(part)
+        for class_name in self.class_names[1:]:
+            cutout_path = path_of(f"cutout {class_name}")
+            if cutout_path not in written.values():
+                cutout_path.unlink(missing_ok=True)
         written["regions"] = Path(directory) / f"{stem}_regions.json"
         with replacing(written["regions"]) as part:
             part.write_text(json.dumps(self.to_coco()), encoding="utf-8")
+        self.files.clear()
         self.files.update(written)
         return written
