@@ -106,6 +106,8 @@ def _learns_with_every_variable(layer, inputs):
         tape.watch(inputs)
         outputs = _call(layer, inputs)
         value = tf.reduce_sum(outputs * np.random.default_rng(3).normal(size=outputs.shape))
-    for gradient in tape.gradient(value, inputs):
-        if gradient is not None:  # a tensor that only gives a size
+    features, *others = tape.gradient(value, inputs)
+    assert features is not None
+    for gradient in (features, *others):
+        if gradient is not None:  # of the others, a tensor may only give a size
             assert np.abs(gradient).max() > 0

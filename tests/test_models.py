@@ -1,3 +1,4 @@
+import contextlib
 import warnings
 
 import keras
@@ -383,6 +384,117 @@ def test_weights_of_another_network_are_refused(tmp_path, ending):
 
 
 @pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({"auxiliary_head": True}, {}),
+        ({}, {"auxiliary_head": True}),
+        ({}, {"build": DeepLabV3}),
+        ({"build": DeepLabV3}, {}),
+    ],
+)
+def test_weights_without_a_plan_fill_the_very_same_network_alone(tmp_path, options, wanted):
+    path = tmp_path / "model.weights.h5"
+    tiny(**options).save_weights(path)
+    with pytest.raises(CheckpointError, match=r"of another network: it has \d+ variables"):
+        tiny(weights=path, **wanted)
+
+
+def test_an_auxiliary_head_may_come_and_go(tmp_path):
+    plain, both = shuffled(tiny(), 1), shuffled(tiny(auxiliary_head=True), 2)
+    plain.save(tmp_path / "plain.keras")
+    both.save(tmp_path / "both.keras")
+    image = photos(40, 40)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        without = tiny(weights=tmp_path / "both.keras")
+    np.testing.assert_array_equal(without(image), both(image)["logits"])
+    with pytest.warns(UserWarning, match="but for auxiliary and auxiliary_head: it does not hold"):
+        with_both = tiny(auxiliary_head=True, weights=tmp_path / "plain.keras")
+    np.testing.assert_array_equal(with_both(image)["logits"], plain(image))
+
+
+def test_a_whole_network_is_fitted_to_other_channels(tmp_path):
+    model = shuffled(tiny())
+    model.save(tmp_path / "rgb.keras")
+    rgb = photos(40, 40)
+    more = tiny(weights=tmp_path / "rgb.keras", input_channels=4)
+    with_depth = np.concatenate([rgb, photos(40, 40, channels=1)], axis=-1)
+    np.testing.assert_allclose(more(with_depth), model(rgb), rtol=1e-4, atol=1e-4)
+    one = tiny(weights=tmp_path / "rgb.keras", input_channels=1)
+    grey = photos(40, 40, channels=1)
+    np.testing.assert_allclose(one(grey), model(np.repeat(grey, 3, -1)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_the_packaged_network_takes_the_options_of_any_other():
+    given = DeepLabV3Plus(
+        6,
+        weights="fashion-main",
+        output_stride=8,
+        input_channels=4,
+        auxiliary_head=False,
+        freeze_batch_norm=True,
+        batch_norm_momentum=0.5,
+        dropout=0.3,
+        activation="softmax",
+        input_size=(64, 48),
+    )
+    assert given.input_shape == (None, 64, 48, 4)
+    aspp, backbone = given.get_layer("aspp"), given.get_layer("efficientnetlite0")
+    assert (aspp.dropout, aspp.rates, aspp.batch_norm_momentum) == (0.3, (12, 24, 36), 0.5)
+    assert {norm.trainable for norm in norms(backbone)} == {False}
+    own = DeepLabV3Plus(6, weights="fashion-main")
+    assert own.get_layer("aspp").batch_norm_momentum == 0.97
+    assert own.get_layer("decoder").filters == 128
+    for mine, theirs in zip(aspp.get_weights(), own.get_layer("aspp").get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    np.testing.assert_allclose(given(photos(64, 48, channels=4)).numpy().sum(-1), 1, atol=1e-5)
+    with pytest.raises(CheckpointError, match="layer 'aspp' is of another shape"):
+        DeepLabV3Plus(6, weights="fashion-main", aspp_filters=64)
+
+
+def test_what_is_frozen_stays_frozen_in_copies_and_files(tmp_path):
+    model = tiny()
+    model.get_layer("aspp").trainable = False
+    model.get_layer("decoder").reduction.trainable = False
+    model.get_layer("tiny").get_layer("conv1").trainable = False
+    expected = [weight.path for weight in model.trainable_weights]
+    assert len(expected) < len(tiny().trainable_weights) - 10
+    copied = in_precision(model, "bfloat16")
+    assert len(copied.trainable_weights) == len(expected)
+    assert not copied.get_layer("decoder").reduction.trainable
+    assert copied.get_layer("decoder").refinements[0].trainable
+    model.get_layer("decoder").reduction.trainable = True
+    model.save(tmp_path / "frozen.keras")
+    loaded = keras.models.load_model(tmp_path / "frozen.keras")
+    assert len(loaded.trainable_weights) == len(model.trainable_weights)
+
+
+@pytest.mark.parametrize("name", ["flipped.weights.h5", "flipped.keras"])
+def test_a_damaged_part_of_a_file_is_named(tmp_path, name):
+    model = tiny()
+    (model.save if name.endswith(".keras") else model.save_weights)(tmp_path / name)
+    content = bytearray((tmp_path / name).read_bytes())
+    random = np.random.default_rng(0)
+    told = []
+    for _ in range(12):
+        broken = content.copy()
+        start = int(random.integers(0, len(broken) - 64))
+        broken[start : start + 64] = random.bytes(64)
+        (tmp_path / name).write_bytes(broken)
+        with contextlib.suppress(CheckpointError):  # anything else is a failure
+            tiny(weights=tmp_path / name)
+            continue
+        told.append(start)
+    assert told
+
+
+def test_whole_numbers_may_be_those_of_numpy():
+    model = tiny(np.int64(3), input_size=tuple(np.array([40, 48])))
+    assert model.output_shape == (None, 40, 48, 3)
+
+
+@pytest.mark.parametrize(
     ("options", "error", "message"),
     [
         ({"num_classes": 0}, ValueError, r"num_classes.* at least 1.* 0"),
@@ -401,6 +513,8 @@ def test_weights_of_another_network_are_refused(tmp_path, ending):
         ({"skip_filters": 0}, ValueError, r"filters must be at least 1.* 0"),
         ({"dropout": 1.0}, ValueError, r"dropout must be in \[0, 1\).* 1\.0"),
         ({"multi_grid": ()}, ValueError, r"multi_grid .* at least 1.* \(\)"),
+        ({"multi_grid": (1.5,)}, ValueError, r"multi_grid .* at least 1.* \(1\.5,\)"),
+        ({"batch_norm_momentum": 5.0}, ValueError, r"batch_norm_momentum .* \[0, 1\).* 5\.0"),
         ({"activation": "sofmax"}, ValueError, r"activation.*sofmax"),
     ],
 )

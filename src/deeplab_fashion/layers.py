@@ -422,6 +422,7 @@ class ConvBlock(keras.layers.Layer):
                 use_bias=False,
                 depthwise_initializer="he_normal",
                 dtype=self.dtype_policy,
+                trainable=self.trainable,
                 name="depthwise",
             )
             dense_size = 1
@@ -433,12 +434,14 @@ class ConvBlock(keras.layers.Layer):
             use_bias=False,
             kernel_initializer="he_normal",
             dtype=self.dtype_policy,
+            trainable=self.trainable,
             name="convolution",
         )
         self.batch_norm = BatchNormalization(
             momentum=batch_norm_momentum,
             synchronized=synchronized,
             dtype=self.dtype_policy,
+            trainable=self.trainable,
             name="batch_norm",
         )
 
@@ -507,6 +510,7 @@ class ImagePooling(keras.layers.Layer):
             batch_norm_momentum=batch_norm_momentum,
             synchronized=synchronized,
             dtype=self.dtype_policy,
+            trainable=self.trainable,
             name="projection",
         )
 
@@ -588,6 +592,7 @@ class ASPP(keras.layers.Layer):
             "batch_norm_momentum": batch_norm_momentum,
             "synchronized": synchronized,
             "dtype": self.dtype_policy,
+            "trainable": self.trainable,
         }
         self.branches = [ConvBlock(filters, name="pointwise", **common)]
         self.branches += [
@@ -679,6 +684,7 @@ class DeepLabDecoder(keras.layers.Layer):
             "batch_norm_momentum": batch_norm_momentum,
             "synchronized": synchronized,
             "dtype": self.dtype_policy,
+            "trainable": self.trainable,
         }
         self.reduction = ConvBlock(skip_filters, name="reduction", **common)
         self.resize = ResizeToMatch(dtype=self.dtype_policy, name="resize")

@@ -3,6 +3,7 @@
 import warnings
 import zipfile
 from collections.abc import Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import h5py
 import keras
 
 from deeplab_fashion import backbones, layers
+from deeplab_fashion.backbones._surgery import adapt_channels
 from deeplab_fashion.errors import CheckpointError
 
 __all__ = ["DeepLabV3", "DeepLabV3Plus", "in_precision", "load_weights", "logits_of"]
 
 _RATES = {8: (12, 24, 36), 16: (6, 12, 18), 32: (3, 6, 9)}
 _HEADS = ("head", "auxiliary_head")
+# What Keras and h5py raise on a damaged file.
+_DAMAGES = (ValueError, TypeError, KeyError, OSError, RuntimeError, zipfile.BadZipFile)
 
 
 def DeepLabV3Plus(  # noqa: N802 - reads as the class of network that it builds
@@ -52,8 +56,8 @@ def DeepLabV3Plus(  # noqa: N802 - reads as the class of network that it builds
         output_stride: Stride of the deepest features: 8, 16 or 32. Finer costs more.
         weights: "imagenet" (a pre-trained backbone, downloaded by Keras), the path of a backbone's
             weights or of a whole network saved as ``.keras`` or ``.weights.h5``, "fashion-main"
-            (the trained network that comes with the package: everything but the classes, the
-            activation and the input size is then its own), or None for random weights.
+            (the trained network that comes with the package, whose backbone, filters and momentum
+            stand for those that are left at their defaults), or None for random weights.
         activation: What follows the logits, such as "softmax"; None for logits.
         input_channels: 3 for RGB; see ``backbones.create`` for others.
         atrous_rates: Dilation rates of the ASPP; None for (6, 12, 18) at output stride 16, twice
@@ -250,8 +254,10 @@ def in_precision(model: keras.Model, precision: str, *, synchronized: bool = Fal
             config["dtype"] = f"mixed_{precision}" if mixed else "float32"
         if synchronized and "synchronized" in config:
             config["synchronized"] = True
-        return type(layer).from_config(config)
+        pairs.append((layer, type(layer).from_config(config)))
+        return pairs[-1][1]
 
+    pairs: list[tuple[Any, Any]] = []
     try:
         other = keras.models.clone_model(model, clone_function=copy, recursive=True)
     except (TypeError, ValueError, NotImplementedError) as error:
@@ -260,6 +266,10 @@ def in_precision(model: keras.Model, precision: str, *, synchronized: bool = Fal
             "use a functional model of serialisable layers"
         ) from error
     other.set_weights(model.get_weights())
+    for pair in pairs:
+        # from the outside in, for a layer passes its own on to those within it
+        for old, new in zip(*(layer._flatten_layers() for layer in pair), strict=True):
+            new.trainable = old.trainable
     return other
 
 
@@ -291,20 +301,7 @@ def load_weights(model: keras.Model, path: str | Path) -> list[str]:
         >>> all(np.array_equal(*pair) for pair in zip(trained.get_weights(), fresh.get_weights()))
         True
     """
-    path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"weights {path} do not exist")
-    try:
-        if path.suffix == ".keras":
-            saved = keras.models.load_model(path, compile=False)
-        else:
-            saved = _with_classes(model, _classes_in(path))
-            _fill(saved, path)
-    except CheckpointError:
-        raise
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        raise CheckpointError(f"weights {path} cannot be loaded: {error}") from error
-    return _transfer(saved, model, str(path))
+    return _transfer(_saved_in(Path(path), model), model, str(path), stacklevel=3)
 
 
 def _build(
@@ -327,14 +324,29 @@ def _build(
     freeze_batch_norm: bool,
     synchronized: bool,
 ) -> keras.Model:
-    if isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 1:
+    if isinstance(num_classes, bool) or not isinstance(num_classes, Integral) or num_classes < 1:
         raise ValueError(f"num_classes must be a whole number of at least 1, got {num_classes!r}")
-    size = (None, None) if input_size is None else input_size
-    if not isinstance(size, Sequence) or len(size) != 2 or not all(map(_is_side, size)):
+    num_classes = int(num_classes)
+    given = (None, None) if input_size is None else input_size
+    if not isinstance(given, Sequence) or len(given) != 2 or not all(map(_is_side, given)):
         raise ValueError(f"input_size must be None or (height, width), got {input_size!r}")
+    size = [None if side is None else int(side) for side in given]
+    if batch_norm_momentum is not None and not 0 <= batch_norm_momentum < 1:
+        raise ValueError(f"batch_norm_momentum must be in [0, 1), got {batch_norm_momentum}")
+    trained = None
     if weights == "fashion-main":
-        return _from_pretrained(num_classes, str(weights), backbone, tuple(size), activation)
-    from_file = weights not in (None, "imagenet")
+        from deeplab_fashion import pretrained
+
+        trained, _, _ = pretrained.load(weights)
+        own = next(layer.name for layer in trained.layers if isinstance(layer, keras.Model))
+        if backbone not in ("inceptionresnetv2", own):  # the default stands for the network's own
+            raise ValueError(f"weights {weights!r} have the backbone {own!r}, got {backbone!r}")
+        backbone = own
+        if decoder == (256, 48):
+            decoder = (trained.get_layer("decoder").filters, decoder[1])
+        if batch_norm_momentum is None:
+            batch_norm_momentum = trained.get_layer("aspp").batch_norm_momentum
+    from_file = trained is None and weights not in (None, "imagenet")
     if from_file and not Path(str(weights)).is_file():
         raise CheckpointError(
             "weights must be 'imagenet', 'fashion-main', None or a file; "
@@ -344,7 +356,7 @@ def _build(
     body = backbones.create(
         backbone,
         output_stride=output_stride,
-        weights=None if whole else weights,
+        weights=None if whole or trained is not None else weights,
         input_channels=input_channels,
         multi_grid=multi_grid,
         batch_norm_momentum=batch_norm_momentum,
@@ -382,13 +394,17 @@ def _build(
         outputs = {"logits": outputs, "auxiliary": side[0]}
     name = "deeplabv3" if decoder is None else "deeplabv3plus"
     model = keras.Model(image, outputs, name=name)
-    if whole:
-        load_weights(model, str(weights))
+    if trained is not None:
+        _transfer(trained, model, str(weights), stacklevel=4)
+    elif whole:
+        _transfer(_saved_in(Path(str(weights)), model), model, str(weights), stacklevel=4)
     return model
 
 
-def _is_side(side: object) -> bool:
-    return side is None or (isinstance(side, int) and not isinstance(side, bool) and side >= 1)
+def _is_side(side: Any) -> bool:
+    if side is None:
+        return True
+    return isinstance(side, Integral) and not isinstance(side, bool) and int(side) >= 1
 
 
 def _scores(
@@ -409,31 +425,7 @@ def _scores(
     return keras.layers.Activation(activation, dtype="float32", name=f"{prefix}scores")(x)
 
 
-def _from_pretrained(
-    num_classes: int,
-    name: str,
-    backbone: str,
-    size: tuple[int | None, ...],
-    activation: str | None,
-) -> keras.Model:
-    """Return a network that comes with the package, with a fresh head for other classes."""
-    from deeplab_fashion import pretrained
-
-    trained, _, _ = pretrained.load(name)
-    own = next(layer.name for layer in trained.layers if isinstance(layer, keras.Model))
-    if backbone not in ("inceptionresnetv2", own):  # the default stands for the network's own
-        raise ValueError(f"weights {name!r} have the backbone {own!r}, got {backbone!r}")
-    model = _with_classes(trained, num_classes, size)
-    _transfer(trained, model, name)
-    if activation is None:
-        return model
-    scores = keras.layers.Activation(activation, dtype="float32", name="scores")(model.output)
-    return keras.Model(model.input, scores, name=model.name)
-
-
-def _with_classes(
-    model: keras.Model, num_classes: int, size: tuple[int | None, ...] | None = None
-) -> keras.Model:
+def _with_classes(model: keras.Model, num_classes: int) -> keras.Model:
     """Return a copy of a network for another number of classes, with random weights."""
 
     def copy(layer: keras.layers.Layer) -> keras.layers.Layer:
@@ -442,13 +434,38 @@ def _with_classes(
             config["filters"] = num_classes
         return type(layer).from_config(config)
 
-    shape = model.input_shape[1:] if size is None else (*size, model.input_shape[3])
-    image = keras.Input(shape, name="image")
-    return keras.models.clone_model(model, input_tensors=image, clone_function=copy)
+    return keras.models.clone_model(model, clone_function=copy)
+
+
+def _saved_in(path: Path, model: keras.Model) -> keras.Model:
+    """Return the whole network in a file, built as ``model`` where the file holds weights alone."""
+    if not path.is_file():
+        raise CheckpointError(f"weights {path} do not exist")
+    try:
+        if path.suffix == ".keras":
+            return keras.models.load_model(path, compile=False)
+        saved = _with_classes(model, _classes_in(path))
+        _fill(saved, path)
+    except CheckpointError:
+        raise
+    except _DAMAGES as error:
+        raise CheckpointError(f"weights {path} cannot be loaded: {error}") from error
+    return saved
 
 
 def _fill(model: keras.Model, path: Path) -> None:
     """Load ``.weights.h5`` weights of the very same network."""
+    found: list[str] = []
+    with h5py.File(path) as file:
+        # Keras fills layer by layer, and passes over what is left.
+        file["layers"].visititems(
+            lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None
+        )
+    if len(found) != len(model.weights):
+        raise CheckpointError(
+            f"weights {path} are of another network: it has {len(found)} variables, "
+            f"this one has {len(model.weights)}"
+        )
     with warnings.catch_warnings():
         # Of each layer that it cannot fill, Keras warns or lists all that it holds.
         warnings.simplefilter("error", UserWarning)
@@ -459,20 +476,28 @@ def _fill(model: keras.Model, path: Path) -> None:
             raise CheckpointError(f"weights {path} are of another network: {reason}") from error
 
 
-def _transfer(saved: keras.Model, model: keras.Model, source: str) -> list[str]:
-    """Copy all weights from one network to another, but for heads of other classes."""
+def _transfer(saved: keras.Model, model: keras.Model, source: str, *, stacklevel: int) -> list[str]:
+    """Copy all weights from one network to another, but for heads that differ."""
     theirs = {layer.name: layer for layer in saved.layers if layer.weights}
     ours = {layer.name: layer for layer in model.layers if layer.weights}
+    channels = model.input_shape[3]
     kept = []
     for name in sorted(theirs.keys() | ours.keys()):
         missing = name not in theirs or name not in ours
-        shapes = [
-            [tuple(weight.shape) for weight in side[name].weights] if name in side else []
-            for side in (theirs, ours)
-        ]
-        if shapes[0] == shapes[1]:
-            ours[name].set_weights(theirs[name].get_weights())
-        elif name in _HEADS and (missing or shapes[0][1] != shapes[1][1]):
+        values = theirs[name].get_weights() if name in theirs else []
+        shapes = [tuple(weight.shape) for weight in ours[name].weights] if name in ours else []
+        if saved.input_shape[3] == 3 != channels and len(values) == len(shapes):
+            values = [
+                adapt_channels(value, channels)
+                if len(shape) == 4 and value.shape[2] == 3 != shape[2] == channels
+                else value
+                for value, shape in zip(values, shapes, strict=True)
+            ]
+        if [value.shape for value in values] == shapes:
+            ours[name].set_weights(values)
+        elif (missing and name in (*_HEADS, "auxiliary")) or (
+            name in _HEADS and values[1].shape != shapes[1]
+        ):
             kept += [name] * (name in ours)
         else:
             raise CheckpointError(
@@ -485,12 +510,16 @@ def _transfer(saved: keras.Model, model: keras.Model, source: str) -> list[str]:
                 )
             )
     if kept:
+        classes = [network.get_layer("head").filters for network in (saved, model)]
+        reason = (
+            "it does not hold them"
+            if classes[0] == classes[1]
+            else f"it has {classes[0]} classes, the network now has {classes[1]}"
+        )
         warnings.warn(
-            f"loaded all weights of {source} but for {' and '.join(kept)}: it has "
-            f"{saved.get_layer('head').filters} classes, the network now has "
-            f"{model.get_layer('head').filters}",
+            f"loaded all weights of {source} but for {' and '.join(kept)}: {reason}",
             UserWarning,
-            stacklevel=5,
+            stacklevel=stacklevel,
         )
     return kept
 
@@ -504,7 +533,7 @@ def _is_whole_network(path: Path) -> bool:
         if path.suffix == ".h5":
             with h5py.File(path) as file:
                 return "layers/aspp" in file
-    except (OSError, KeyError, zipfile.BadZipFile) as error:
+    except _DAMAGES as error:
         raise CheckpointError(f"weights {path} cannot be read: {error}") from error
     return False
 

@@ -161,7 +161,7 @@ def create(
         raise ValueError(f"output_stride must be 8, 16 or 32, received {output_stride!r}")
     if input_channels < 1:
         raise ValueError(f"input_channels must be at least 1, received {input_channels!r}")
-    if not multi_grid or min(multi_grid) < 1:
+    if not multi_grid or any(factor != int(factor) or factor < 1 for factor in multi_grid):
         raise ValueError(f"multi_grid must be factors of at least 1, received {multi_grid!r}")
     entry = _REGISTRY[name]
     network = entry.build("imagenet" if weights == "imagenet" else None)
@@ -215,7 +215,7 @@ def _load(
             return
     except CheckpointError:
         raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"weights {path} cannot be read: {error}") from error
     _assign_by_name(backbone, arrays, path)
 

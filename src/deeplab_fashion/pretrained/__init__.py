@@ -113,7 +113,7 @@ def save(
     Raises:
         ValueError: If a weight is not finite, or a kernel too large for float16.
     """
-    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    arrays: dict[str, Any] = {}
     for position, weight in enumerate(model.weights):
         value = weight.numpy()
         stored = value.astype(np.float16) if value.ndim > 1 else value.astype(np.float32)
