@@ -337,12 +337,12 @@ def _build(
     if weights == "fashion-main":
         from deeplab_fashion import pretrained
 
-        trained, _, _ = pretrained.load(weights)
+        trained, _, _ = pretrained.load(str(weights))
         own = next(layer.name for layer in trained.layers if isinstance(layer, keras.Model))
         if backbone not in ("inceptionresnetv2", own):  # the default stands for the network's own
             raise ValueError(f"weights {weights!r} have the backbone {own!r}, got {backbone!r}")
         backbone = own
-        if decoder == (256, 48):
+        if decoder is not None and decoder == (256, 48):
             decoder = (trained.get_layer("decoder").filters, decoder[1])
         if batch_norm_momentum is None:
             batch_norm_momentum = trained.get_layer("aspp").batch_norm_momentum
@@ -443,9 +443,10 @@ def _saved_in(path: Path, model: keras.Model) -> keras.Model:
         raise CheckpointError(f"weights {path} do not exist")
     try:
         if path.suffix == ".keras":
-            return keras.models.load_model(path, compile=False)
-        saved = _with_classes(model, _classes_in(path))
-        _fill(saved, path)
+            saved: Any = keras.models.load_model(path, compile=False)
+        else:
+            saved = _with_classes(model, _classes_in(path))
+            _fill(saved, path)
     except CheckpointError:
         raise
     except _DAMAGES as error:
@@ -458,7 +459,8 @@ def _fill(model: keras.Model, path: Path) -> None:
     found: list[str] = []
     with h5py.File(path) as file:
         # Keras fills layer by layer, and passes over what is left.
-        file["layers"].visititems(
+        held: Any = file["layers"]
+        held.visititems(
             lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None
         )
     if len(found) != len(model.weights):
