@@ -64,6 +64,13 @@ def peer() -> keras.Model:
     return keras.Model(body.input, keras.layers.Conv2D(CLASSES, 1, use_bias=False)(x))
 
 
+def with_statistics(model: keras.Model) -> None:
+    """Draw what batch normalisation adds: TensorFlow leaves it out where it is 0, as untrained."""
+    for variable in model.variables:
+        if variable.name in ("beta", "moving_mean"):
+            variable.assign(0.1 * keras.random.normal(variable.shape, seed=1))
+
+
 def forward_of(model: keras.Model) -> Callable[[Any], Any]:
     """Return a held function of the network."""
     held = tf.function(lambda images: model(images, training=False))
@@ -134,7 +141,7 @@ def main() -> None:
     """Measure and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--memory", nargs=2)
     given = parser.parse_args()
     if given.memory:
@@ -142,6 +149,8 @@ def main() -> None:
 
     keras.utils.set_random_seed(0)
     models = {PEER: peer(), OURS: ours()}
+    for model in models.values():
+        with_statistics(model)
     fast = {
         f"{OURS}, fast path, {precision}": compile_inference(models[OURS], precision=precision)
         for precision in ("float32", "bfloat16")
@@ -170,12 +179,13 @@ def main() -> None:
         "CPU time stays the same",
         "when other work shares the cores, wall time does not.",
         "",
-        "| ResNet50, stride 16, 256 x 256 | who | wall, ms | CPU, ms | times faster (CPU) |",
-        "|---|---|---:|---:|---:|",
+        "| ResNet50, stride 16, 256 x 256 | who | wall, ms | CPU, ms | times faster: wall | CPU |",
+        "|---|---|---:|---:|---:|---:|",
     ]
     for what, name, found in rows:
         wall, cpu = found[name]
-        lines.append(f"| {what} | {name} | {wall:.0f} | {cpu:.0f} | {found[PEER][1] / cpu:.2f} |")
+        faster = f"{found[PEER][0] / wall:.2f} | {found[PEER][1] / cpu:.2f}"
+        lines.append(f"| {what} | {name} | {wall:.0f} | {cpu:.0f} | {faster} |")
     lines += [
         "",
         "| peak memory of a process, MB | keras-hub | deeplab-fashion |",
