@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from deeplab_fashion import photos, samples
 from deeplab_fashion._files import replacing
 from deeplab_fashion.errors import ExportError
-from deeplab_fashion.fast_path import whole_dilated_convolutions
 from deeplab_fashion.inference import (
     Segmenter,
     checked_network,
@@ -149,7 +148,7 @@ def to_onnx(
     tf2onnx, onnx, onnxruntime = _needed("onnx", "tf2onnx", "onnx", "onnxruntime")
     network, about = _taken_apart(model)
     signature = _signature(network, size)
-    with whole_dilated_convolutions():
+    with _whole_dilated_convolutions():
         written, _ = tf2onnx.convert.from_function(
             tf.function(_served(network)), [signature], opset=opset
         )
@@ -218,7 +217,7 @@ def to_litert(
     # The converter finds a network's weights through TensorFlow's own tracking alone.
     module.weights = [variable.value for variable in network.variables]
     module.serve = tf.function(_served(network), [_signature(network, size, batch=1)])
-    with whole_dilated_convolutions():
+    with _whole_dilated_convolutions():
         traced = module.serve.get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([traced], module)
     if precision != "float32":
@@ -314,6 +313,43 @@ def _state_padding(node: Any, helper: Any) -> None:
     before = [each // 2 for each in reach]
     after = [each - half for each, half in zip(reach, before, strict=True)]
     node.attribute.append(helper.make_attribute("pads", [*before, *after]))
+
+
+@contextmanager
+def _whole_dilated_convolutions() -> Generator[None, None, None]:
+    """Trace a dilated depthwise convolution as one operation.
+
+    TensorFlow cuts it into SpaceToBatchND, a plain convolution and BatchToSpaceND, which other
+    runtimes carry out literally, and slowly.
+    """
+    nn: Any = tf.nn
+    in_pieces = nn.depthwise_conv2d
+
+    def whole(
+        input: Any,
+        filter: Any,
+        strides: Any,
+        padding: str,
+        data_format: str | None = None,
+        dilations: Any = None,
+        name: str | None = None,
+    ) -> Any:
+        if dilations is None or max(dilations) == 1 or data_format not in (None, "NHWC"):
+            return in_pieces(input, filter, strides, padding, data_format, dilations, name)
+        return tf.raw_ops.DepthwiseConv2dNative(
+            input=input,
+            filter=filter,
+            strides=strides,
+            padding=padding,
+            dilations=[1, *dilations, 1],
+            name=name,
+        )
+
+    nn.depthwise_conv2d = whole
+    try:
+        yield
+    finally:
+        nn.depthwise_conv2d = in_pieces
 
 
 def _looked_at(

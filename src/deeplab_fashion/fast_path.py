@@ -6,10 +6,8 @@ step alone, which costs no time before the first photo, unless its option ``prec
 all of them.
 """
 
-import functools
 from collections import Counter
-from collections.abc import Callable, Generator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -150,66 +148,6 @@ def with_constants(
     return traced
 
 
-@contextmanager
-def whole_dilated_convolutions() -> Generator[None, None, None]:
-    """Trace a dilated depthwise convolution as one operation.
-
-    TensorFlow cuts it into SpaceToBatchND, a plain convolution and BatchToSpaceND, which other
-    runtimes carry out literally, and slowly. Take no gradient of what is traced so: TensorFlow's
-    of the whole operation is wrong.
-    """
-    nn: Any = tf.nn
-    in_pieces = nn.depthwise_conv2d
-
-    def whole(
-        input: Any,
-        filter: Any,
-        strides: Any,
-        padding: str,
-        data_format: str | None = None,
-        dilations: Any = None,
-        name: str | None = None,
-    ) -> Any:
-        if dilations is None or max(dilations) == 1 or data_format not in (None, "NHWC"):
-            return in_pieces(input, filter, strides, padding, data_format, dilations, name)
-        return tf.raw_ops.DepthwiseConv2dNative(
-            input=input,
-            filter=filter,
-            strides=strides,
-            padding=padding,
-            dilations=[1, *dilations, 1],
-            name=name,
-        )
-
-    nn.depthwise_conv2d = whole
-    try:
-        yield
-    finally:
-        nn.depthwise_conv2d = in_pieces
-
-
-@functools.cache
-def _runs_whole_dilated_convolutions() -> bool:
-    """Whether this machine's own kernels carry them out, as those of oneDNN do."""
-    if tf.config.list_physical_devices("GPU"):
-        return False
-    for dtype in (tf.float32, tf.bfloat16):
-        image, kernel = tf.ones((1, 5, 5, 1), dtype), tf.ones((3, 3, 1, 1), dtype)
-        try:
-            with whole_dilated_convolutions():
-                counts = tf.nn.depthwise_conv2d(image, kernel, [1] * 4, "SAME", dilations=[2, 2])
-        except tf.errors.OpError:
-            return False
-        if counts[0, 2, :, 0].numpy().tolist() != [6, 6, 9, 6, 6]:
-            return False
-    return True
-
-
-def traced_whole() -> AbstractContextManager[None]:
-    """Trace dilated depthwise convolutions as one operation where this machine runs it."""
-    return whole_dilated_convolutions() if _runs_whole_dilated_convolutions() else nullcontext()
-
-
 def has_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 by itself, as far as the system tells."""
     try:
@@ -242,8 +180,7 @@ def _frozen(model: keras.Model, input_dtype: str, then: Callable[[Any], Any] | N
 
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), input_dtype)]
     held = tf.function(with_constants(model, answer), signature, autograph=False)
-    with traced_whole():
-        frozen = held.get_concrete_function()
+    frozen = held.get_concrete_function()
     if frozen.captured_inputs:  # variables that Keras does not know of
         frozen = convert_variables_to_constants_v2(frozen)
     graph = frozen.graph.as_graph_def()

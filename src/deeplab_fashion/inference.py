@@ -24,7 +24,7 @@ from deeplab_fashion._collector import uncollected
 from deeplab_fashion._files import replacing
 from deeplab_fashion._progress import progress
 from deeplab_fashion.errors import CheckpointError, ImageError
-from deeplab_fashion.fast_path import Precision, compile_inference, traced_whole, with_constants
+from deeplab_fashion.fast_path import Precision, compile_inference, with_constants
 from deeplab_fashion.regions import remove_specks
 from deeplab_fashion.scores import confusion_matrix
 from deeplab_fashion.segmentation import Segmentation
@@ -725,10 +725,8 @@ class Segmenter:
             with_constants(self.model, answer, largest=_LARGEST_CONSTANT),
             input_signature=[tf.TensorSpec((None, *self.model.input_shape[1:]), tf.uint8)],
             autograph=False,
-        )
-        with traced_whole():
-            answers = held.get_concrete_function()
-        return lambda batch: answers(tf.constant(batch))
+        ).get_concrete_function()
+        return lambda batch: held(tf.constant(batch))
 
 
 def _of_size(answer: Any, size: _canvas.Size) -> NDArray[np.float32]:
